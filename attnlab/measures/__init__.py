@@ -1,0 +1,1 @@
+"""Measurements of what attention does, on NumPy arrays."""

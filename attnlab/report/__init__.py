@@ -1,0 +1,1 @@
+"""Figures, tables and comparisons made from finished runs."""

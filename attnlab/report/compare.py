@@ -1,0 +1,226 @@
+"""Several runs side by side: a table, learning curves, BLEU by length.
+
+What is compared comes out of run directories alone: summary.json,
+metrics.jsonl and predictions/<split>.jsonl.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import json
+import math
+import os
+import pathlib
+import typing
+from typing import Any
+
+from attnlab import errors
+
+if typing.TYPE_CHECKING:
+  from rich.table import Table
+
+Record = Mapping[str, Any]
+
+# What a learning curve shows, the most telling first.
+_CURVES = ('bleu', 'accuracy', 'f1', 'loss', 'aer')
+_PANELS = 3
+_BIN_WORDS = 5
+_FEWEST = 20
+
+
+def runs(
+  directories: Sequence[str | pathlib.Path],
+  directory: str | pathlib.Path | None = None,
+) -> list[pathlib.Path]:
+  """Prints a table of runs and draws them in common figures.
+
+  Args:
+    directories: of the runs; the name of a directory is the run's label.
+    directory: where learning_curves and bleu_by_length are written, as PNG
+      and PDF; None is the folder that holds all the runs. The second is left
+      out unless all runs translated the same sentences.
+
+  Returns:
+    The files that were written.
+
+  Raises:
+    UserError: a directory is no finished run, or there are none.
+  """
+  from rich.console import Console
+
+  from attnlab.report import figures
+
+  paths = _labels([pathlib.Path(path) for path in directories])
+  if directory is None:
+    directory = os.path.commonpath(
+      [p.absolute().parent for p in paths.values()]
+    )
+  directory = pathlib.Path(directory)
+  Console().print(table({k: summary(path) for k, path in paths.items()}))
+  files = []
+  curves = {k: _lines(path / 'metrics.jsonl') for k, path in paths.items()}
+  if keys := curve_keys(curves):
+    figure = figures.learning_curves(curves, keys)
+    files += figures.save(figure, directory / 'learning_curves')
+  if series := bleu_by_length({k: records(p) for k, p in paths.items()}):
+    figure = figures.metric_by_length(series, 'BLEU')
+    files += figures.save(figure, directory / 'bleu_by_length')
+  for file in files:
+    print(file)
+  return files
+
+
+def _labels(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
+  """Returns label -> path; runs of one name are told apart by their folders."""
+  if not paths:
+    raise errors.UserError('no run directory was given')
+  names = [path.absolute().name for path in paths]
+  unique = len(set(names)) == len(names)
+  return dict(zip(names if unique else map(str, paths), paths, strict=True))
+
+
+def summary(path: pathlib.Path) -> dict[str, Any]:
+  """Returns summary.json of a run directory.
+
+  Raises:
+    UserError: there is none.
+  """
+  try:
+    return json.loads((path / 'summary.json').read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    raise errors.UserError(
+      f"workdir='{path}' is no finished run: it has no summary.json"
+    ) from None
+
+
+def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
+  """Returns a table with a row for each figure and a column for each run."""
+  from rich.table import Table
+
+  result = Table(box=None, header_style='bold', pad_edge=False)
+  result.add_column('figure')
+  for label in summaries:
+    result.add_column(label, justify='right')
+  keys = dict.fromkeys(
+    key
+    for figures in summaries.values()
+    for key, value in figures.items()
+    if _is_number(value) and '/' in key
+  )
+  # Results first, then what they cost.
+  for key in sorted(keys, key=lambda k: k.startswith('train/')):
+    row = [figures.get(key) for figures in summaries.values()]
+    result.add_row(key, *(_number(value) for value in row))
+  return result
+
+
+def _is_number(value: object) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: object) -> str:
+  """Four digits that matter, no exponent for common sizes."""
+  if not isinstance(value, int | float):
+    return '–'
+  if not math.isfinite(value) or value == int(value):
+    return f'{value:,.0f}' if math.isfinite(value) else str(value)
+  size = math.floor(math.log10(abs(value))) + 1
+  if size < -3:
+    return f'{value:.2e}'
+  return f'{value:,.{min(4, max(0, 4 - size))}f}'
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The lines of a JSONL file; none if it does not exist."""
+  if not path.exists():
+    return []
+  # Not splitlines: a sentence may hold U+2028, which is no end of line here.
+  with path.open(encoding='utf-8', newline='\n') as file:
+    return [json.loads(line) for line in file if line.strip()]
+
+
+def curve_keys(curves: Mapping[str, Sequence[Record]]) -> list[str]:
+  """Returns the metrics that the learning curves show, at most three."""
+  present = {key for lines in curves.values() for line in lines for key in line}
+  keys = [key for key in ('train/loss',) if key in present]
+  validation = sorted(k for k in present if k.startswith('validation/'))
+  ranked = [f'validation/{name}' for name in _CURVES]
+  keys += [key for key in ranked if key in validation]
+  keys += [key for key in validation if key not in keys]
+  return keys[:_PANELS]
+
+
+def records(path: pathlib.Path) -> list[Record]:
+  """Returns the translations of a run's test splits."""
+  files = sorted((path / 'predictions').glob('*.jsonl'))
+  return [
+    record
+    for file in files
+    if not file.stem.startswith(('validation', 'train'))
+    for record in _lines(file)
+    if {'source', 'reference', 'hypothesis'} <= record.keys()
+  ]
+
+
+def bleu_by_length(
+  translated: Mapping[str, Sequence[Record]],
+) -> dict[str, tuple[list[str], list[float], list[int]]]:
+  """Corpus BLEU of the sentences in each bin of source length.
+
+  Args:
+    translated: label -> records with 'source', 'reference' and 'hypothesis',
+      words separated by blanks.
+
+  Returns:
+    label -> (names of the bins, BLEU from 0 to 100, numbers of sentences), as
+    `figures.metric_by_length` takes it. Empty if there are no records, or if
+    the runs translated different sentences.
+  """
+  sources = [sorted(r['source'] for r in run) for run in translated.values()]
+  if not sources or not sources[0] or any(s != sources[0] for s in sources):
+    return {}
+  bins = length_bins(_words(source) for source in sources[0])
+  return {label: _bleu_in(bins, run) for label, run in translated.items()}
+
+
+def _words(text: str) -> int:
+  return len(text.split())
+
+
+def length_bins(lengths: Iterable[int]) -> list[tuple[int, int]]:
+  """Returns bins (first, last) of five words, each with enough sentences.
+
+  Neighbours are joined until a bin has 20 sentences, because BLEU of a
+  handful of sentences is noise.
+  """
+  lengths = list(lengths)
+  bins: list[tuple[int, int]] = []
+  first = 1
+  while first <= max(lengths):
+    last, count = first - 1, 0
+    while count < _FEWEST and last < max(lengths):
+      last += _BIN_WORDS
+      count = sum(first <= n <= last for n in lengths)
+    if bins and count < _FEWEST:
+      bins[-1] = (bins[-1][0], last)
+    else:
+      bins.append((first, last))
+    first = last + 1
+  return bins
+
+
+def _bleu_in(
+  bins: Sequence[tuple[int, int]], run: Sequence[Record]
+) -> tuple[list[str], list[float], list[int]]:
+  import sacrebleu
+
+  values, counts = [], []
+  for first, last in bins:
+    inside = [r for r in run if first <= _words(r['source']) <= last]
+    counts.append(len(inside))
+    score = sacrebleu.corpus_bleu(
+      [r['hypothesis'] for r in inside],
+      [[r['reference'] for r in inside]],
+      tokenize='none',
+      force=True,
+    )
+    values.append(score.score)
+  return [f'{first}–{last}' for first, last in bins], values, counts

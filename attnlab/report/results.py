@@ -1,0 +1,325 @@
+"""results/NAME.json from run directories, and README's tables from those.
+
+  python -m attnlab.report.results RUN_DIR... --name=NAME --label='GRU'
+  python -m attnlab.report.results        writes README's tables again
+
+Each file holds one row of a table and all that is needed to judge it or to
+make it again: command, config, versions, hardware, seeds, metric signatures.
+Several run directories are seeds of one experiment: the row is their mean.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+import json
+import os
+import pathlib
+import re
+import shlex
+import statistics
+import sys
+from typing import Any, NamedTuple
+
+from attnlab import errors
+
+BEGIN = '<!-- results:begin -->'
+END = '<!-- results:end -->'
+
+
+class Column(NamedTuple):
+  """One column: its head, the figure's key, and how a number is written."""
+
+  head: str
+  key: str
+  format: str = '.1f'
+  scale: float = 1.0
+
+
+# A column shows where some row has its figure.
+COLUMNS = (
+  Column('BLEU', 'test/bleu'),
+  Column('BLEU, long', 'long/bleu'),
+  Column('chrF', 'test/chrf'),
+  Column('AER', 'test/aer', '.3f'),
+  Column('target tokens/s', 'train/tokens_per_second', ',.0f'),
+  Column('minutes', 'seconds', '.1f', 1 / 60),
+)
+SPEED_COLUMNS = (
+  Column('attnlab, tokens/s', 'attnlab/tokens_per_second', ',.0f'),
+  Column('JoeyNMT, tokens/s', 'joeynmt/tokens_per_second', ',.0f'),
+  Column('ratio', 'ratio', '.1f'),
+)
+
+
+def collect(
+  directories: Sequence[str | pathlib.Path], *, name: str, label: str = ''
+) -> dict[str, Any]:
+  """Returns the entry for one experiment, read from its run directories.
+
+  Args:
+    directories: finished runs which differ in nothing but the seed.
+    name: the entry's name, the stem of its file.
+    label: what the table calls it; the name if empty.
+
+  Raises:
+    UserError: a directory is no finished run, two runs have different
+      configs or figures, or the name is no file name.
+  """
+  if not re.fullmatch(r'[a-z0-9_]+', name):
+    raise errors.UserError(
+      f'name={name!r} must consist of lower-case letters, digits and _'
+    )
+  if not directories:
+    raise errors.UserError('no run directory was given')
+  runs = [_read(pathlib.Path(directory)) for directory in directories]
+  summaries, configs, environments = zip(*runs, strict=True)
+  _check_same(directories, configs)
+  numbers = [
+    {k: v for k, v in s.items() if _is_number(v) and k != 'seed'}
+    for s in summaries
+  ]
+  for directory, figures in zip(directories, numbers, strict=True):
+    if missing := numbers[0].keys() ^ figures.keys():
+      raise errors.UserError(
+        f"'{directory}' and '{directories[0]}' differ in the figure"
+        f' {min(missing)!r}'
+      )
+  first = environments[0]
+  return _portable(
+    {
+      'name': name,
+      'label': label or name,
+      'command': command_line(first['command']),
+      'seeds': [environment['seed'] for environment in environments],
+      'figures': {
+        key: round(statistics.fmean(n[key] for n in numbers), 6)
+        for key in sorted(numbers[0])
+      },
+      'deviations': {
+        key: round(statistics.stdev([n[key] for n in numbers]), 6)
+        for key in sorted(numbers[0])
+        if len(numbers) > 1
+      },
+      'signatures': _signatures(summaries[0]),
+      'hardware': {
+        key: first[key]
+        for key in ('cpu', 'cores', 'device', 'devices', 'platform')
+        if key in first
+      },
+      'python': first['python'],
+      'versions': first['versions'],
+      'commit': first.get('commit'),
+      'date': first.get('started', '')[:10],
+      'config': configs[0],
+    }
+  )
+
+
+def _read(path: pathlib.Path) -> tuple[dict, dict, dict]:
+  parts = []
+  for name in ('summary.json', 'config.json', 'environment.json'):
+    try:
+      parts.append(json.loads((path / name).read_text(encoding='utf-8')))
+    except FileNotFoundError:
+      raise errors.UserError(
+        f"'{path}' is no finished run: it has no {name}"
+      ) from None
+  return tuple(parts)
+
+
+def _is_number(value: object) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _signatures(summary: Mapping[str, Any]) -> dict[str, str]:
+  """The metric signatures of a summary: {'bleu': 'nrefs:1|case:mixed|...'}."""
+  nested = summary.get('signatures') or {}
+  flat = {
+    key.removeprefix('signature/'): value
+    for key, value in summary.items()
+    if key.startswith('signature/')
+  }
+  return {**nested, **flat}
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def _check_same(
+  directories: Sequence[str | pathlib.Path], configs: Sequence[Mapping]
+) -> None:
+  first = _flatten(configs[0])
+  for directory, config in zip(directories, configs, strict=True):
+    other = _flatten(config)
+    for key in sorted(first.keys() | other.keys()):
+      if first.get(key) != other.get(key) and key.split('.')[-1] != 'seed':
+        raise errors.UserError(
+          f"'{directory}' has {key}={other.get(key)!r}, but"
+          f" '{directories[0]}' has {first.get(key)!r}: seeds of one"
+          ' experiment share all else'
+        )
+
+
+def command_line(words: Iterable[str]) -> str:
+  """Returns the command for a shell, without the user's own run directory."""
+  kept, skip = [], False
+  for word in words:
+    if skip:
+      skip = False
+    elif word in ('--workdir', '-workdir'):
+      skip = True
+    elif not re.match(r'--?workdir=', word):
+      kept.append(_portable(word))
+  # The variable in a path is for the shell to fill in.
+  quoted = (w if '$ATTNLAB_DATA' in w else shlex.quote(w) for w in kept)
+  return ' '.join(['python', *quoted])
+
+
+def _portable(value: Any) -> Any:
+  """The same data without the folders of the machine it was made on."""
+  if isinstance(value, Mapping):
+    return {key: _portable(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_portable(item) for item in value]
+  if not isinstance(value, str):
+    return value
+  head, equals, path = value.rpartition('=')
+  if not path.startswith('/'):
+    return value
+  data = os.environ.get('ATTNLAB_DATA')
+  if data and pathlib.Path(path).is_relative_to(pathlib.Path(data).resolve()):
+    inside = pathlib.Path(path).relative_to(pathlib.Path(data).resolve())
+    path = f'$ATTNLAB_DATA/{inside}'
+  else:
+    path = pathlib.Path(path).name
+  return head + equals + path
+
+
+def write(entry: Mapping[str, Any], directory: pathlib.Path) -> pathlib.Path:
+  """Writes the entry as directory/NAME.json and returns the path."""
+  directory.mkdir(parents=True, exist_ok=True)
+  path = directory / f'{entry["name"]}.json'
+  text = json.dumps(entry, indent=2, ensure_ascii=False, sort_keys=False)
+  path.write_text(text + '\n', encoding='utf-8')
+  return path
+
+
+def render(directory: pathlib.Path) -> str:
+  """Returns the Markdown tables of all entries in a folder."""
+  entries = [
+    json.loads(path.read_text(encoding='utf-8'))
+    for path in sorted(directory.glob('*.json'))
+  ]
+  speed = [e for e in entries if 'ratio' in e['figures']]
+  runs = [e for e in entries if 'ratio' not in e['figures']]
+  blocks = []
+  if runs:
+    blocks.append(_table('run', runs, COLUMNS))
+  if speed:
+    blocks.append(_table('training speed', speed, SPEED_COLUMNS))
+  if not entries:
+    blocks.append('No results yet.')
+  else:
+    blocks.append(_machines(entries))
+  return '\n\n'.join(blocks)
+
+
+def _table(
+  head: str, entries: Sequence[Mapping], columns: Sequence[Column]
+) -> str:
+  columns = [c for c in columns if any(c.key in e['figures'] for e in entries)]
+  rows = [
+    [head, *(c.head for c in columns), 'seeds', 'command'],
+    ['---', *('---:' for _ in columns), '---:', '---'],
+  ]
+  for entry in entries:
+    link = f'[{_cell(entry["label"])}](results/{entry["name"]}.json)'
+    numbers = [_figure(entry, column) for column in columns]
+    command = f'`{_cell(entry["command"])}`'
+    rows.append([link, *numbers, str(len(entry['seeds'])), command])
+  return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+
+
+def _figure(entry: Mapping, column: Column) -> str:
+  value = entry['figures'].get(column.key)
+  if value is None:
+    return '–'
+  text = format(value * column.scale, column.format)
+  spread = entry.get('deviations', {}).get(column.key)
+  if spread:
+    text += f' ± {format(spread * column.scale, column.format)}'
+  return text
+
+
+def _cell(text: str) -> str:
+  return text.replace('|', '\\|').replace('\n', ' ')
+
+
+def _machines(entries: Sequence[Mapping]) -> str:
+  """One sentence on where the figures were measured."""
+  machines = dict.fromkeys(
+    f'{e["hardware"]["cores"]} cores of {e["hardware"]["cpu"]}'
+    if e['hardware'].get('device') in (None, 'cpu')
+    else e['hardware']['device']
+    for e in entries
+  )
+  signatures = dict.fromkeys(
+    f'{name}: `{signature}`'
+    for e in entries
+    for name, signature in e.get('signatures', {}).items()
+  )
+  text = f'Measured on {"; ".join(machines)}.'
+  if signatures:
+    text += f' Signatures: {"; ".join(signatures)}.'
+  return text
+
+
+def update_readme(readme: pathlib.Path, directory: pathlib.Path) -> None:
+  """Writes the tables between the markers of a README.
+
+  Raises:
+    UserError: the markers are missing.
+  """
+  text = readme.read_text(encoding='utf-8')
+  before, begin, rest = text.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not begin or not end:
+    raise errors.UserError(f"'{readme}' lacks the lines {BEGIN} and {END}")
+  tables = render(directory)
+  readme.write_text(
+    f'{before}{BEGIN}\n{tables}\n{END}{after}', encoding='utf-8'
+  )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Collects run directories, if any, and writes README's tables."""
+  parser = argparse.ArgumentParser(
+    prog='python -m attnlab.report.results',
+    description=(__doc__ or '').splitlines()[0],
+  )
+  parser.add_argument('directories', nargs='*', metavar='RUN_DIR')
+  parser.add_argument('--name', help='stem of the file in results/')
+  parser.add_argument('--label', default='', help='what the table calls it')
+  parser.add_argument('--results', type=pathlib.Path, default='results')
+  parser.add_argument('--readme', type=pathlib.Path, default='README.md')
+  options = parser.parse_args(arguments)
+  try:
+    if options.directories:
+      name = options.name or pathlib.Path(options.directories[0]).name
+      entry = collect(options.directories, name=name, label=options.label)
+      print(write(entry, options.results))
+    update_readme(options.readme, options.results)
+  except errors.UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,154 @@
+"""What a model is trained for, as functions that the one loop is given."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import importlib
+import inspect
+import pathlib
+import types
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attnlab import attention
+from attnlab import errors
+
+TASKS = ('translation',)
+PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+class Prediction(NamedTuple):
+  """One answer.
+
+  Attributes:
+    text: what the model says.
+    tokens: its pieces.
+    source_tokens: the pieces of what was asked.
+    weights: [T, S], row t being the weights that predicted piece t; None for a
+      model without attention.
+  """
+
+  text: str
+  tokens: list[str]
+  source_tokens: list[str]
+  weights: np.ndarray | None
+
+
+class Task(NamedTuple):
+  """Everything that the loop needs to know.
+
+  Attributes:
+    model: freshly initialised.
+    loss: (model, batch, rng or None) -> (sum of losses, sums of metrics); the
+      metrics hold 'weight', by which all are divided. None: no dropout.
+    train: (seed) -> checkpointable iterator over batches.
+    evaluate: (model, split, *, full, workdir) -> figures; full decodes with
+      care and writes predictions, attention and figures into workdir.
+    splits: what can be evaluated, the validation split first.
+    monitor: the figure that chooses the best checkpoint, and 'max' or 'min'.
+    predict: (model, lines) -> predictions in the same order.
+    example: one batch, for shapes and costs.
+    fingerprint: what must not change between start and resume, by name.
+    signatures: how each metric was computed.
+    save_assets: (workdir) writes what prediction needs besides parameters.
+  """
+
+  model: nnx.Module
+  loss: Callable[..., tuple[Any, Mapping[str, Any]]]
+  train: Callable[[int], Iterator[dict]]
+  evaluate: Callable[..., dict[str, float]]
+  splits: tuple[str, ...]
+  monitor: tuple[str, str]
+  predict: Callable[[nnx.Module, Iterable[str]], Iterator[Prediction]]
+  example: dict[str, np.ndarray]
+  fingerprint: dict[str, str]
+  signatures: dict[str, str]
+  save_assets: Callable[[pathlib.Path], None]
+
+
+def build(config: Any, workdir: pathlib.Path | None = None) -> Task:
+  """Builds the task that `config.task` names.
+
+  Args:
+    config: of an experiment.
+    workdir: a finished or begun run, whose vocabularies are taken and whose
+      training data is not read before it is needed; None starts from data.
+  """
+  if config['task'] not in TASKS:
+    raise errors.unknown('task', config['task'], TASKS)
+  module = importlib.import_module(f'attnlab.tasks.{config["task"]}')
+  return module.build(config, workdir)
+
+
+def part(module: types.ModuleType, settings: Mapping[str, Any], field: str):
+  """The function that a part of a config names, and its arguments.
+
+  Args:
+    module: where its name is looked up.
+    settings: {'name': ..., and that function's keyword-only arguments}.
+    field: what the part is called in messages, e.g. 'attention.score'.
+
+  Returns:
+    The function and its keyword arguments.
+  """
+  settings = dict(settings)
+  name = settings.pop('name')
+  choices = functions(module)
+  if name not in choices:
+    raise errors.unknown(f'{field}.name', name, choices)
+  known = choices[name].__kwdefaults__ or {}
+  for key in settings:
+    if key not in known:
+      raise errors.unknown(f'{field}.{key}', settings[key], known)
+  return choices[name], settings
+
+
+def functions(module: types.ModuleType) -> dict[str, Callable]:
+  """The functions of a module that a config can name.
+
+  They are public, defined there, and have settings: keyword-only arguments, or
+  no arguments at all. What takes arrays alone is a helper.
+  """
+
+  def named(name, value):
+    return (
+        inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith('_')
+        and (value.__kwdefaults__ or not value.__code__.co_argcount)
+    )
+
+  return {name: f for name, f in vars(module).items() if named(name, f)}
+
+
+def mechanism(config: Mapping[str, Any]) -> attention.Attention:
+  """The mechanism that `config.attention` describes."""
+  score, score_settings = part(
+      attention.scores, config['score'], 'attention.score'
+  )
+  normalizer, normalizer_settings = part(
+      attention.normalizers, config['normalizer'], 'attention.normalizer'
+  )
+  return attention.compose(
+      score=score(**score_settings),
+      normalizer=normalizer(**normalizer_settings),
+  )
+
+
+def initialise(make: Callable[[], nnx.Module]) -> nnx.Module:
+  """Calls a model's constructor as one compiled program.
+
+  Outside of jit every small array is a compilation of its own: seconds.
+  """
+  graph, _ = nnx.split(nnx.eval_shape(make))
+  return nnx.merge(graph, jax.jit(lambda: nnx.state(make()))())
+
+
+def dtype(config: Mapping[str, Any]) -> jnp.dtype:
+  """The dtype to compute in; parameters and softmax stay float32."""
+  precision = config['training']['precision']
+  if precision not in PRECISIONS:
+    raise errors.unknown('training.precision', precision, PRECISIONS)
+  return PRECISIONS[precision]

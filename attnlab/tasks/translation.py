@@ -1,0 +1,455 @@
+"""Translation: sentences in one language to sentences in another."""
+
+from collections.abc import Iterable, Iterator, Sequence
+import functools
+import hashlib
+import itertools
+import json
+import pathlib
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attnlab import data
+from attnlab import errors
+from attnlab import models
+from attnlab.data import batching
+from attnlab.data import vocabulary as vocabulary_lib
+from attnlab.measures import alignment
+from attnlab.tasks import base
+from attnlab.tasks import decoding
+from attnlab.tasks import losses
+
+Array = jax.Array
+EOS = vocabulary_lib.EOS
+SIDES = ('source', 'target')
+_STEP = 8  # prediction pads sources to multiples, to compile seldom
+
+
+def build(config: Any, workdir: pathlib.Path | None = None) -> base.Task:
+  """Builds the task from a config; see `base.build`.
+
+  Sections that it reads: data, vocabulary, model, attention, training
+  (batch_size, precision, label_smoothing) and evaluation.
+  """
+  return _Translation(config, workdir).task()
+
+
+class _Translation:
+  """What the functions of the task share: config, data and vocabularies."""
+
+  def __init__(self, config, workdir):
+    self.config = config
+    self.workdir = None if workdir is None else pathlib.Path(workdir)
+
+  def task(self) -> base.Task:
+    with_data = self.workdir is None
+    return base.Task(
+        model=self.model(),
+        loss=self.loss,
+        train=self.train,
+        evaluate=self.evaluate,
+        splits=self.eval_splits() if with_data else (),
+        monitor=('validation/bleu', 'max'),
+        predict=self.predict,
+        example=self.example() if with_data else {},
+        fingerprint=self.fingerprint() if with_data else {},
+        signatures={'bleu': _signature(self.tokenize)},
+        save_assets=self.save_assets,
+    )
+
+  # Data.
+
+  @functools.cached_property
+  def splits(self) -> dict[str, Sequence[dict]]:
+    """Examples by split; 'train' is cut to what fits max_length."""
+    settings = dict(self.config['data'])
+    for key in ('max_length', 'buckets', 'share_vocabulary', 'lowercase'):
+      settings.pop(key, None)
+    limit = settings.pop('examples', 0)
+    splits = data.load(settings.pop('name'), **settings)
+    if 'train' not in splits or not len(splits['train']):
+      raise errors.UserError('data.train is empty: there is nothing to learn')
+    if limit:
+      splits = {**splits, 'train': splits['train'][:limit]}
+    return splits
+
+  @functools.cached_property
+  def vocabularies(self) -> dict[str, Any]:
+    """The vocabulary of each side, from the run directory or the data."""
+    if self.workdir is not None:
+      folder = self.workdir / 'vocabulary'
+      return {side: vocabulary_lib.load(folder / side) for side in SIDES}
+    make, settings = base.part(
+        vocabulary_lib, self.config['vocabulary'], 'vocabulary'
+    )
+    lines = {side: self.texts('train', side) for side in SIDES}
+    if self.config['data']['share_vocabulary']:
+      both = make(itertools.chain(*lines.values()), **settings)
+      return dict.fromkeys(SIDES, both)
+    return {side: make(lines[side], **settings) for side in SIDES}
+
+  def texts(self, split: str, side: str) -> list[str]:
+    return [example[side] for example in self.examples(split)]
+
+  @functools.cache
+  def examples(self, split: str) -> list[dict]:
+    """A split read once: sources may decode an example at every access."""
+    return list(self.splits[split])
+
+  def encode(self, side: str, text: str) -> np.ndarray:
+    """Ids with eos: the encoder sees where a source ends."""
+    return np.array([*self.vocabularies[side].encode(text), EOS], np.int32)
+
+  @functools.cache
+  def columns(self, split: str) -> dict[str, list[np.ndarray]]:
+    """The ids of a split; only training leaves out what is too long."""
+    columns = {
+        side: [self.encode(side, text) for text in self.texts(split, side)]
+        for side in SIDES
+    }
+    if split != 'train':
+      return columns
+    kept = batching.within(
+        columns, self.config['data']['max_length'], 'data.train'
+    )
+    if not len(kept):
+      raise errors.UserError(
+          f'data.max_length={self.config["data"]["max_length"]} leaves no '
+          'training example'
+      )
+    return {side: [column[i] for i in kept] for side, column in columns.items()}
+
+  def train(self, seed: int):
+    columns = self.columns('train')
+    return batching.train_iterator(
+        columns,
+        batch_size=self.config['training']['batch_size'],
+        boundaries=batching.boundaries(
+            columns, buckets=self.config['data']['buckets']
+        ),
+        seed=seed,
+    )
+
+  def example(self) -> dict[str, np.ndarray]:
+    return next(self.train(0))
+
+  @functools.cache
+  def batches(self, split: str) -> list[dict[str, np.ndarray]]:
+    columns = self.columns(split)
+    bounds = batching.boundaries(columns, buckets=2)
+    return batching.eval_batches(
+        columns,
+        batch_size=self.config['evaluation']['batch_size'],
+        boundaries=bounds,
+    )
+
+  def eval_splits(self) -> tuple[str, ...]:
+    names = [name for name in self.splits if name != 'train']
+    if 'validation' not in names:
+      raise errors.UserError(
+          'data.validation is missing: training needs a split to choose the '
+          'best checkpoint by'
+      )
+    return ('validation', *(n for n in names if n != 'validation'))
+
+  def fingerprint(self) -> dict[str, str]:
+    settings = {k: _plain(self.config[k]) for k in ('model', 'attention')}
+    text = json.dumps(
+        [settings, self.config['training']['precision']], sort_keys=True
+    )
+    return {
+        'data': batching.fingerprint(
+            self.columns('train'),
+            batch_size=self.config['training']['batch_size'],
+            buckets=self.config['data']['buckets'],
+        ),
+        'vocabulary': ' '.join(
+            self.vocabularies[side].fingerprint() for side in SIDES
+        ),
+        'model': hashlib.sha256(text.encode()).hexdigest()[:16],
+    }
+
+  def save_assets(self, workdir: pathlib.Path) -> None:
+    folder = pathlib.Path(workdir) / 'vocabulary'
+    folder.mkdir(parents=True, exist_ok=True)
+    for side in SIDES:
+      self.vocabularies[side].save(folder / side)
+
+  # Model and loss.
+
+  def model(self) -> nnx.Module:
+    make, settings = base.part(models, self.config['model'], 'model')
+    sizes = [len(self.vocabularies[side]) for side in SIDES]
+    mechanism = base.mechanism(self.config['attention'])
+    dtype = base.dtype(self.config)
+    return base.initialise(
+        lambda: make(
+            *sizes, mechanism, nnx.Rngs(self.config['seed']), dtype, **settings
+        )
+    )
+
+  def loss(self, model, batch, rng, *, smooth: bool = True):
+    """Sum over target words, and what they count."""
+    _, out = model(batch, rng)
+    smoothing = self.config['training']['label_smoothing'] if smooth else 0.0
+    features = out['features']
+    weights = (batch['target'] != 0).astype(jnp.float32)
+    total, nll, right = losses.linear_cross_entropy(
+        features.reshape(-1, features.shape[-1]),
+        model.output.kernel(),
+        model.output.bias[...],
+        batch['target'].reshape(-1),
+        weights.reshape(-1),
+        smoothing,
+    )
+    return total, {'loss': nll, 'accuracy': right, 'weight': weights.sum()}
+
+  # Evaluation.
+
+  @property
+  def tokenize(self) -> str:
+    return self.config['evaluation']['tokenize']
+
+  def evaluate(
+      self,
+      model: nnx.Module,
+      split: str,
+      *,
+      full: bool,
+      workdir: pathlib.Path | None,
+  ) -> dict[str, float]:
+    """Loss, accuracy, BLEU, and AER where there is gold.
+
+    A quick evaluation decodes greedily; a full one by beam, and writes
+    predictions, alignments and pictures into `workdir`.
+    """
+    parts = nnx.split(model)
+    size = self.config['evaluation']['beam_size'] if full else 1
+    count = len(self.examples(split))
+    hypotheses: list[str] = [''] * count
+    records: list[np.ndarray | None] = [None] * count
+    gold = full and 'sure' in self.examples(split)[0]
+    sums = np.zeros(3)
+    for batch in self.batches(split):
+      index = batch['index']
+      batch = {side: batch[side] for side in SIDES}
+      forced, weights = _forced(self.loss, *parts, batch)
+      sums += np.array(forced)
+      found = self.search(parts, batch['source'], size)
+      weights = np.asarray(weights) if gold else None
+      for row, i in enumerate(index):
+        if i < 0:
+          continue
+        hypotheses[i] = self.vocabularies['target'].decode(found[row])
+        if gold:
+          # Cut to the sentence and copied, or every batch would be kept.
+          s, t = (np.count_nonzero(batch[side][row]) for side in SIDES)
+          records[i] = weights[row, :t, :s].copy()
+    loss, right, weight = sums
+    references = self.texts(split, 'target')
+    figures = {
+        'loss': float(loss / weight),
+        'accuracy': float(right / weight),
+        'bleu': _bleu_metric(self.tokenize)
+        .corpus_score(hypotheses, [references])
+        .score,
+    }
+    if gold and self.attends(records):
+      figures |= self.alignment(split, records)
+    if full and workdir is not None:
+      self.record(model, split, hypotheses, records, pathlib.Path(workdir))
+    return figures
+
+  def search(self, parts, source: np.ndarray, size: int) -> np.ndarray:
+    """[B, S] ids -> [B, L] ids, greedily or by beam."""
+    evaluation = self.config['evaluation']
+    length = evaluation['max_length'] or 2 * source.shape[1] + 10
+    found = _search(
+        *parts, source, length, size, float(evaluation['length_penalty'])
+    )
+    return np.asarray(found.tokens)
+
+  @staticmethod
+  def attends(records: Sequence[np.ndarray | None]) -> bool:
+    """A model without attention reports weights of zero."""
+    return any(record is not None and record.any() for record in records)
+
+  def alignment(self, split: str, records) -> dict[str, float]:
+    """AER, precision and recall under forced decoding of the reference."""
+    total = alignment.Counts()
+    for example, weights in zip(self.examples(split), records, strict=True):
+      words = {
+          side: self.vocabularies[side].word_of(
+              self.vocabularies[side].encode(example[side])
+          )
+          for side in SIDES
+      }
+      total += alignment.compare(
+          alignment.links(weights, words['source'], words['target']),
+          example['sure'],
+          example['possible'],
+      )
+    return {
+        'aer': total.error_rate,
+        'alignment_precision': total.precision,
+        'alignment_recall': total.recall,
+    }
+
+  def record(self, model, split, hypotheses, records, workdir):
+    """Writes predictions/, attention/ and figures/ of one split."""
+    examples = self.examples(split)
+    folder = workdir / 'predictions'
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_lines(
+        folder / f'{split}.jsonl',
+        (
+            json.dumps(
+                {
+                    'source': example['source'],
+                    'reference': example['target'],
+                    'hypothesis': hypothesis,
+                },
+                ensure_ascii=False,
+            )
+            for example, hypothesis in zip(examples, hypotheses, strict=True)
+        ),
+    )
+    _write_lines(folder / f'{split}.txt', hypotheses)
+    shown = self.shown(split)
+    lines = [examples[i]['source'] for i in shown]
+    predictions = list(self.predict(model, lines))
+    if any(p.weights is None for p in predictions):
+      return
+    folder = workdir / 'attention'
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_lines(
+        folder / f'{split}.jsonl',
+        (
+            json.dumps({'example': int(i), **attention_record(prediction)})
+            for i, prediction in zip(shown, predictions, strict=True)
+        ),
+    )
+    from attnlab.report import figures
+
+    for i, prediction in zip(shown, predictions, strict=True):
+      gold = None
+      weights = prediction.weights
+      tokens = prediction.source_tokens, prediction.tokens
+      if records[i] is not None:
+        # Gold belongs to the reference, so its picture shows the reference.
+        weights = records[i]
+        gold = examples[i]['sure'], examples[i]['possible']
+        tokens = tuple(self.tokens(side, examples[i][side]) for side in SIDES)
+      figures.save(
+          figures.alignment(weights, *tokens, gold=gold),
+          workdir / 'figures' / f'alignment_{split}_{i}',
+      )
+
+  def shown(self, split: str) -> list[int]:
+    """The examples that are drawn: typical ones, and the longest."""
+    lengths = [len(ids) for ids in self.columns(split)['source']]
+    order = np.argsort(lengths, kind='stable')
+    count = min(self.config['evaluation']['pictures'], len(order))
+    places = np.linspace(len(order) // 2, len(order) - 1, count)
+    return list(dict.fromkeys(int(order[int(place)]) for place in places))
+
+  def tokens(self, side: str, text: str) -> list[str]:
+    vocabulary = self.vocabularies[side]
+    return vocabulary.pieces([*vocabulary.encode(text), EOS])
+
+  # Prediction.
+
+  def predict(
+      self, model: nnx.Module, lines: Iterable[str]
+  ) -> Iterator[base.Prediction]:
+    """Translates lines by beam; the weights are those of a forced decoding."""
+    parts = nnx.split(model)
+    size = self.config['evaluation']['batch_size']
+    lines = iter(lines)
+    while chunk := list(itertools.islice(lines, size)):
+      sources = [self.encode('source', line) for line in chunk]
+      width = -(-max(map(len, sources)) // _STEP) * _STEP
+      rows = size if len(chunk) > 1 else 1
+      source = np.zeros((rows, width), np.int32)
+      for row, ids in zip(source, sources):
+        row[: len(ids)] = ids
+      target = self.search(parts, source, self.config['evaluation']['beam_size'])
+      batch = {'source': source, 'target': target}
+      weights = np.asarray(_forced(self.loss, *parts, batch)[1])
+      for ids, found, record in zip(sources, target, weights):
+        tokens = found[: np.count_nonzero(found)]
+        record = record[: len(tokens), : len(ids)]
+        yield base.Prediction(
+            self.vocabularies['target'].decode(found),
+            self.vocabularies['target'].pieces(tokens),
+            self.vocabularies['source'].pieces(ids),
+            record if record.any() else None,
+        )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _forced(loss, graph, state, batch):
+  """Teacher forcing: (loss, right, weight) summed, and weights [B, T, S]."""
+  model = nnx.merge(graph, state)
+  _, metrics = loss(model, batch, None, smooth=False)
+  _, out = model(batch, None)
+  sums = metrics['loss'], metrics['accuracy'], metrics['weight']
+  return sums, out['weights']
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _search(graph, state, source, length, size, length_penalty):
+  model = nnx.merge(graph, state)
+  memory = model.encode(source)
+  carry = model.init_carry(memory, length)
+  settings = {'batch': source.shape[0], 'length': length}
+  if size == 1:
+    return decoding.greedy(model.step, memory, carry, **settings)
+  return decoding.beam(
+      model.step,
+      memory,
+      carry,
+      size=size,
+      length_penalty=length_penalty,
+      **settings,
+  )
+
+
+def attention_record(prediction: base.Prediction) -> dict[str, Any]:
+  """A prediction's attention as JSON data; row t predicted token t."""
+  weights = prediction.weights
+  return {
+      'source': prediction.source_tokens,
+      'target': prediction.tokens,
+      'weights': None if weights is None else np.round(weights, 5).tolist(),
+      'shift': 0,
+  }
+
+
+def _bleu_metric(tokenize: str):
+  from sacrebleu.metrics import bleu
+
+  choices = sorted(bleu.BLEU.TOKENIZERS)
+  if tokenize not in choices:
+    raise errors.unknown('evaluation.tokenize', tokenize, choices)
+  return bleu.BLEU(tokenize=tokenize, force=True)
+
+
+def _signature(tokenize: str) -> str:
+  metric = _bleu_metric(tokenize)
+  # sacrebleu knows its own signature only after a first score.
+  metric.corpus_score(['a'], [['a']])
+  return str(metric.get_signature())
+
+
+def _plain(section: Any) -> Any:
+  return section.to_dict() if hasattr(section, 'to_dict') else dict(section)
+
+
+def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
+  text = ''.join(' '.join(line.split('\n')) + '\n' for line in lines)
+  path.write_text(text, encoding='utf-8')

@@ -1,0 +1,741 @@
+"""The one training loop. It knows no task."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+import contextlib
+import json
+import math
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from attnlab import errors
+from attnlab.training import checkpoints, environment, logging, optimizers
+from attnlab.training import signals as signals_lib
+from attnlab.training import state as states
+from attnlab.training import summary as summaries
+
+# How many steps may be under way before the loop waits for the oldest.
+_AHEAD = 3
+
+# What may change when a run goes on. All else would make another run of it.
+MAY_CHANGE = frozenset(
+  {
+    'training.checkpoint_every',
+    'training.eval_every',
+    'training.keep',
+    'training.log_every',
+    'training.patience',
+    'training.steps',
+  }
+)
+
+
+class Diverged(errors.UserError):
+  """A loss, a metric or a gradient is no longer finite."""
+
+
+class Settings(NamedTuple):
+  """`config.training`, as far as the loop reads it.
+
+  Attributes:
+    steps: batches to train on.
+    log_every: steps between two lines of training metrics.
+    eval_every: steps between two evaluations of the first split.
+    checkpoint_every: steps between two checkpoints. One is also written when
+      the monitored metric is the best so far, at the end and on a signal.
+    keep: how many of the newest checkpoints stay; the best one stays as well.
+    patience: evaluations without improvement after which training ends; 0 off.
+  """
+
+  steps: int
+  log_every: int = 100
+  eval_every: int = 1000
+  checkpoint_every: int = 1000
+  keep: int = 2
+  patience: int = 0
+
+
+class Progress(NamedTuple):
+  """What the loop itself has to remember; saved with each checkpoint.
+
+  Attributes:
+    evaluated: step of the last evaluation.
+    best_step: step of the best one, -1 before the first.
+    best: its figure.
+    stale: evaluations since then.
+    seconds: spent so far, all starts together.
+    position: bytes of metrics.jsonl.
+  """
+
+  evaluated: int = 0
+  best_step: int = -1
+  best: float = math.nan
+  stale: int = 0
+  seconds: float = 0.0
+  position: int = 0
+
+
+def fit(
+  config: Mapping[str, Any],
+  task: Any,
+  workdir: str | os.PathLike,
+  *,
+  dry_run: bool = False,
+) -> dict[str, Any]:
+  """Trains, evaluates and writes the run directory.
+
+  The same call again goes on where the last checkpoint is, bit for bit; when
+  the run is finished it returns the summary.
+
+  Args:
+    config: with the sections `optimizer` and `training`, and `seed`.
+    task: a `tasks.base.Task`, or a function that builds it when it is needed.
+    workdir: the run directory.
+    dry_run: two steps, an evaluation, a checkpoint and its restoration, all in
+      a temporary directory.
+
+  Returns:
+    What summary.json holds.
+
+  Raises:
+    UserError: the directory is in use, belongs to another config, or cannot be
+      written; a setting is wrong.
+    Diverged: something is no longer finite.
+    Stopped: a signal came; the state is saved.
+  """
+  data = _plain(config)
+  settings = _settings(data)
+  if dry_run:
+    return _dry_run(data, task, settings)
+  workdir = pathlib.Path(workdir).absolute()
+  with _locked(workdir):
+    _compare_configs(workdir, data)
+    done = _finished(workdir, settings)
+    if done is not None:
+      print(f'{workdir} is finished at step {done["train/steps"]}:')
+      print(figures(done))
+      return done
+    task = task() if callable(task) else task
+    with signals_lib.Signals().listening() as signals:
+      return _Run(data, task, workdir, settings, signals).fit()
+
+
+def restore(
+  task: Any, workdir: str | os.PathLike, *, step: int | None = None
+) -> int:
+  """Puts a run's parameters into `task.model` and returns their step.
+
+  Args:
+    task: built from the run's config.
+    workdir: the run directory.
+    step: which checkpoint; None is the best, or the newest where no evaluation
+      has yet found a best one.
+
+  Raises:
+    UserError: there is none, or it belongs to another model.
+  """
+  directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+  found = checkpoints.steps(directory)
+  if not found:
+    raise errors.UserError(f'workdir={str(workdir)!r} holds no checkpoint')
+  if step is not None and step not in found:
+    raise errors.unknown('step', step, found)
+  if step is not None:
+    checkpoint = checkpoints.restore(directory, step)
+  else:
+    checkpoint = checkpoints.restore_newest(directory, _warn)
+    best = checkpoint.meta['progress']['best_step']
+    if best not in (-1, checkpoint.step):
+      try:
+        checkpoint = checkpoints.restore(directory, best)
+      except errors.UserError as error:
+        _warn(f'warning: {error}; taking step {checkpoint.step}')
+  # Other data may be evaluated; other words or another model may not.
+  saved = checkpoint.meta['fingerprint']
+  kept = {k: v for k, v in task.fingerprint.items() if k != 'data'}
+  _compare_fingerprints({k: saved.get(k) for k in kept}, kept)
+  _put(task.model, states.take_apart(task.model), checkpoint)
+  return checkpoint.step
+
+
+def evaluate(
+  task: Any, workdir: pathlib.Path | None = None
+) -> dict[str, float]:
+  """Evaluates `task.model` in full on every split of the task.
+
+  Args:
+    task: a `tasks.base.Task`.
+    workdir: where predictions and pictures go; None for nowhere.
+
+  Returns:
+    {'test/bleu': ...}.
+  """
+  values = {}
+  for split in task.splits:
+    found = task.evaluate(task.model, split, full=True, workdir=workdir)
+    values |= _prefixed(split, found)
+  return values
+
+
+def figures(summary: Mapping[str, Any]) -> str:
+  """Returns the figures of a summary, one to a line."""
+  rows = {k: v for k, v in summary.items() if isinstance(v, (int, float))}
+  width = max(map(len, rows), default=0)
+  return '\n'.join(
+    f'  {name:<{width}}  {_number(value)}' for name, value in rows.items()
+  )
+
+
+class _Run:
+  """One start of one run."""
+
+  def __init__(self, config, task, workdir, settings, signals):
+    self.config = config
+    self.task = task
+    self.workdir = workdir
+    self.settings = settings
+    self.signals = signals
+    self.seed = int(config.get('seed', 0))
+    self.directory = workdir / 'checkpoints'
+    self.progress = Progress()
+    self.saved = 0
+    self.pending: deque = deque()
+    self.started = time.monotonic()
+
+  def fit(self) -> dict[str, Any]:
+    """Trains to the end."""
+    checkpoint = self._open()
+    self.iterator = iter(self.task.train(self.seed))
+    if checkpoint is not None:
+      self.iterator.set_state(checkpoint.meta['iterator'])
+    self.batch = self._next()
+    self.parts = states.take_apart(self.task.model)
+    optimizer = optimizers.from_config(
+      self.config.get('optimizer', {}), self.settings.steps
+    )
+    self.compiled = states.make_step(
+      self.task.loss,
+      self.parts,
+      optimizer,
+      self.batch,
+      self.settings.log_every,
+    )
+    self.state = states.create(self.parts, optimizer, self.compiled, self.seed)
+    self.step = 0
+    if checkpoint is not None:
+      self.state = checkpoints.fill(self.state, checkpoint)
+      self.step = self.saved = checkpoint.step
+    self.parameters = sum(x.size for x in self.parts.params.values())
+    self.metrics = logging.Metrics(
+      self.workdir, position=self.progress.position, step=self.step
+    )
+    self.out = logging.Progress(self.settings.steps)
+    try:
+      if checkpoint is not None:
+        self.out.say(f'going on at step {self.step} of {self.workdir}')
+      self._train()
+      return self._finish()
+    finally:
+      self.out.close()
+      self.metrics.close()
+
+  def _open(self) -> checkpoints.Checkpoint | None:
+    """Reads the newest checkpoint and makes the directory ready."""
+    checkpoint = checkpoints.restore_newest(self.directory, _warn)
+    fingerprint = dict(self.task.fingerprint)
+    if checkpoint is not None:
+      _compare_fingerprints(checkpoint.meta['fingerprint'], fingerprint)
+      self.progress = Progress(**checkpoint.meta['progress'])
+    checkpoints.sweep(self.directory, checkpoint and checkpoint.step)
+    described = environment.describe(self.seed)
+    described['fingerprint'] = fingerprint
+    path = self.workdir / 'environment.json'
+    self.versions = described['versions']
+    try:
+      (self.workdir / 'summary.json').unlink(missing_ok=True)
+      if checkpoint is None:
+        self.task.save_assets(self.workdir)
+        _write_json(path, described)
+      else:
+        first = json.loads(path.read_text()) if path.exists() else {}
+        first['resumed'] = [
+            *first.get('resumed', []), {'step': checkpoint.step, **described}
+        ]  # fmt: skip
+        _write_json(path, first)
+      # Last: a directory with a config.json has all that prediction needs.
+      _write_json(self.workdir / 'config.json', self.config)
+    except OSError as error:
+      raise _unwritable(self.workdir, error) from error
+    return checkpoint
+
+  def _train(self):
+    settings = self.settings
+    self._start_window()
+    self.first = self.step
+    while True:
+      # What is due at this step comes first, so that a run which was stopped
+      # before it does it when it goes on.
+      improved = False
+      at_end = self.step >= settings.steps
+      if (
+          self.step > self.progress.evaluated
+          and (self.step % settings.eval_every == 0 or at_end)
+      ):  # fmt: skip
+        try:
+          improved = self._evaluate()
+        except signals_lib.Stopped:
+          self._save()
+          raise
+      stop = at_end or 0 < settings.patience <= self.progress.stale
+      if (
+        stop
+        or improved
+        or self.signals.number
+        or self.step % settings.checkpoint_every == 0
+      ):
+        self._save()
+      if self.signals.number:
+        self.out.say(f'stopped and saved at step {self.step}')
+        raise signals_lib.Stopped(self.signals.number)
+      if stop:
+        if not at_end:
+          self.out.say(
+            f'no improvement in {self.progress.stale} evaluations: stopped '
+            f'at step {self.step}'
+          )
+        return
+      self._advance()
+
+  def _advance(self):
+    batch = self._next() if self.batch is None else self.batch
+    if self.step == self.first:
+      self._introduce(batch)
+    self.batch = None
+    self.state, fault = self.compiled.run(self.state, batch)
+    self.step += 1
+    self.pending.append((self.step, fault, batch.get('index')))
+    if self.step == self.first + 1:
+      self._drain()
+      age = environment.process_seconds()
+      if age is not None:
+        self.out.say(f'first step done {age:.1f} s after the start')
+    self._drain(_AHEAD)
+    self.out.at(self.step)
+    if self.step % self.settings.log_every == 0 or (
+      self.step == self.settings.steps
+    ):
+      self._log()
+
+  def _next(self) -> dict[str, np.ndarray]:
+    try:
+      return next(self.iterator)
+    except StopIteration:
+      raise ValueError('the training data came to an end') from None
+
+  def _drain(self, ahead: int = 0):
+    """Waits until at most `ahead` steps are under way; checks the others."""
+    while len(self.pending) > ahead:
+      step, fault, index = self.pending.popleft()
+      fault = int(fault)
+      if fault:
+        rows = '' if index is None else f' in the batch of rows {_rows(index)}'
+        raise Diverged(
+          f'step {step}: {self.compiled.culprit(fault)} is not finite{rows}; '
+          f'the last checkpoint is of step {self.saved}. A lower '
+          'optimizer.learning_rate or an optimizer.clip_norm may help'
+        )
+
+  def _introduce(self, batch):
+    """Prints what is about to be trained."""
+    traced = self.compiled.run.trace(self.state, batch)
+    self.flops = summaries.flops(traced.jaxpr)
+    if self.first == 0:
+      sizes = ', '.join(
+        f'{name} {list(np.shape(array))}' for name, array in batch.items()
+      )
+      text = summaries.table(self.parts.params, self.flops, sizes)
+      for line in text.splitlines():
+        self.out.say(line)
+
+  def _start_window(self):
+    self.window = time.monotonic()
+    self.window_step = self.step
+    self.away = 0.0
+
+  @contextlib.contextmanager
+  def _aside(self) -> Iterator[None]:
+    """Leaves the time within out of the steps' own."""
+    start = time.monotonic()
+    yield
+    self.away += time.monotonic() - start
+
+  def _seconds(self) -> float:
+    return self.progress.seconds + time.monotonic() - self.started
+
+  def _log(self):
+    self._drain()
+    sums = {k: float(v) for k, v in jax.device_get(self.state.sums).items()}
+    count = (self.step - 1) % self.settings.log_every + 1
+    weight = sums.pop('weight')
+    values = {
+      'train/learning_rate': sums.pop('learning_rate'),
+      'train/gradient_norm': sums.pop('gradient_norm') / count,
+    }
+    means = {f'train/{k}': v / (weight or 1.0) for k, v in sums.items()}
+    values = {
+      'train/loss': means.pop('train/loss'),
+      **means,
+      **values,
+      'train/weight': weight,
+    }
+    now = time.monotonic()
+    seconds = max(now - self.window - self.away, 1e-9)
+    rate = (self.step - self.window_step) / seconds
+    values['train/steps_per_second'] = rate
+    values['train/tokens_per_second'] = rate * weight / count
+    values['time'] = self._seconds()
+    self.metrics.write(self.step, values)
+    done = self.step - self.first
+    each = (now - self.started) / done
+    left = (self.settings.steps - self.step) * each
+    self.out.report(self.step, values, left)
+    self._start_window()
+
+  def _evaluate(self) -> bool:
+    """Evaluates the first split and returns whether it is the best so far."""
+    self._drain()
+    metric, mode = self.task.monitor
+    split = self.task.splits[0]
+    with self._aside(), self.signals.interruptible():
+      self.parts.update(self.task.model, self.state.params, self.state.rest)
+      values = _prefixed(
+        split,
+        self.task.evaluate(self.task.model, split, full=False, workdir=None),
+      )
+    if metric not in values:
+      raise errors.unknown('monitor', metric, values)
+    value, old = values[metric], self.progress.best
+    improved = math.isfinite(value) and (
+      self.progress.best_step < 0
+      or (value > old if mode == 'max' else value < old)
+    )
+    self.progress = self.progress._replace(
+      evaluated=self.step,
+      best_step=self.step if improved else self.progress.best_step,
+      best=value if improved else old,
+      stale=0 if improved else self.progress.stale + 1,
+    )
+    self.metrics.write(self.step, {**values, 'time': self._seconds()})
+    shown = '  '.join(f'{name} {_number(v)}' for name, v in values.items())
+    self.out.say(f'step {self.step}  {shown}{"  (best)" if improved else ""}')
+    return improved
+
+  def _save(self):
+    if self.step <= self.saved:
+      return
+    self._drain()
+    with self._aside():
+      self.metrics.sync()
+      progress = self.progress._replace(
+        seconds=self._seconds(), position=self.metrics.position
+      )
+      meta = {
+        'iterator': self.iterator.get_state(),
+        'progress': progress._asdict(),
+        'fingerprint': dict(self.task.fingerprint),
+      }
+      checkpoints.save(self.directory, self.step, self.state, meta)
+      self.saved = self.step
+      checkpoints.prune(
+        self.directory, self.settings.keep, self.progress.best_step
+      )
+
+  def _finish(self) -> dict[str, Any]:
+    """Evaluates the best checkpoint on every split and writes the summary."""
+    best = self.progress.best_step
+    used = self.step
+    self.parts.update(self.task.model, self.state.params, self.state.rest)
+    if best not in (-1, self.step):
+      try:
+        checkpoint = checkpoints.restore(self.directory, best)
+        _put(self.task.model, self.parts, checkpoint)
+        used = best
+      except errors.UserError as error:
+        self.out.say(f'warning: {error}; evaluating step {self.step} instead')
+    with self.signals.interruptible():
+      values = evaluate(self.task, self.workdir)
+    lines = logging.read(self.workdir / 'metrics.jsonl')
+    logged = [line for line in lines if 'train/loss' in line]
+    result = {
+      **values,
+      'train/loss': logged[-1]['train/loss'] if logged else None,
+      # The median leaves out the compilations of the first windows.
+      'train/tokens_per_second': _median(
+        [line['train/tokens_per_second'] for line in logged]
+      ),
+      'train/steps_per_second': _median(
+        [line['train/steps_per_second'] for line in logged]
+      ),
+      'train/compilations': self.compiled.run._cache_size(),
+      'train/steps': self.step,
+      'train/best_step': used,
+      'train/stopped_early': self.step < self.settings.steps,
+      'parameters': self.parameters,
+      'seconds': round(self._seconds(), 3),
+      'seed': self.seed,
+      'signatures': dict(self.task.signatures),
+      'versions': self.versions,
+    }
+    result = {k: v for k, v in result.items() if v is not None}
+    try:
+      _write_json(self.workdir / 'summary.json', result)
+    except OSError as error:
+      raise _unwritable(self.workdir, error) from error
+    self.out.say(f'finished: {self.workdir}')
+    for line in figures(result).splitlines():
+      self.out.say(line)
+    return result
+
+
+def _dry_run(config, task, settings) -> dict[str, Any]:
+  """Two steps, an evaluation, a checkpoint that must come back the same."""
+  task = task() if callable(task) else task
+  seed = int(config.get('seed', 0))
+  iterator = iter(task.train(seed))
+  parts = states.take_apart(task.model)
+  optimizer = optimizers.from_config(
+    config.get('optimizer', {}), settings.steps
+  )
+  batches = [next(iterator), next(iterator)]
+  step = states.make_step(
+    task.loss, parts, optimizer, batches[0], settings.log_every
+  )
+  state = states.create(parts, optimizer, step, seed)
+  flops = summaries.flops(step.run.trace(state, batches[0]).jaxpr)
+  sizes = ', '.join(f'{k} {list(np.shape(v))}' for k, v in batches[0].items())
+  print(summaries.table(parts.params, flops, sizes))
+  for number, batch in enumerate(batches, 1):
+    state, fault = step.run(state, batch)
+    if int(fault):
+      raise Diverged(
+        f'step {number}: {step.culprit(int(fault))} is not finite in the '
+        f'batch of rows {_rows(batch.get("index", ()))}'
+      )
+  parts.update(task.model, state.params, state.rest)
+  split = task.splits[0]
+  values = _prefixed(
+    split, task.evaluate(task.model, split, full=False, workdir=None)
+  )
+  if task.monitor[0] not in values:
+    raise errors.unknown('monitor', task.monitor[0], values)
+  with tempfile.TemporaryDirectory() as directory:
+    directory = pathlib.Path(directory)
+    checkpoints.save(directory, 2, state, {'iterator': iterator.get_state()})
+    checkpoint = checkpoints.restore(directory, 2)
+  again = checkpoints.fill(
+    states.create(parts, optimizer, step, seed), checkpoint
+  )
+  other = iter(task.train(seed))
+  other.set_state(checkpoint.meta['iterator'])
+  # Equal in every bit, and a third step from either ends in the same place.
+  _same(state, again, 'restored')
+  _same(batch_a := next(iterator), batch_b := next(other), 'next batch')
+  _same(step.run(state, batch_a), step.run(again, batch_b), 'next step')
+  print('dry run: two steps, evaluation, checkpoint and restoration agree')
+  print(figures(values))
+  return {
+    **values,
+    'parameters': sum(x.size for x in parts.params.values()),
+    'train/compilations': step.run._cache_size(),
+    'seed': seed,
+  }
+
+
+def _same(one: Any, other: Any, what: str):
+  """Raises unless two trees are equal in every bit."""
+  pairs = zip(
+    states.names(one),
+    jax.tree.leaves(one),
+    jax.tree.leaves(other),
+    strict=True,
+  )
+  for name, a, b in pairs:
+    if isinstance(a, jax.Array) and jax.numpy.issubdtype(
+      a.dtype, jax.dtypes.prng_key
+    ):
+      a, b = jax.random.key_data(a), jax.random.key_data(b)
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != b.dtype or a.tobytes() != b.tobytes():
+      raise RuntimeError(f'dry run: {what}: {name} differs')
+
+
+def _put(model: Any, parts: states.Parts, checkpoint: checkpoints.Checkpoint):
+  """Puts the parameters of a checkpoint into a model."""
+  template = {'params': parts.params, 'rest': parts.rest}
+  wanted = {
+    name: array
+    for name, array in checkpoint.arrays.items()
+    if name.startswith(('params.', 'rest.'))
+  }
+  tree = checkpoints.fill(template, checkpoint._replace(arrays=wanted))
+  parts.update(model, tree['params'], tree['rest'])
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+  section = config.get('training', {})
+  if 'steps' not in section:
+    raise errors.UserError('training.steps is missing from the config')
+  given = {name: section[name] for name in Settings._fields if name in section}
+  settings = Settings(**given)
+  for name, value in settings._asdict().items():
+    least = 0 if name == 'patience' else 1
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+      raise errors.UserError(
+        f'training.{name}={value!r} must be a whole number of {least} or more'
+      )
+  return settings
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds the run directory against every other process."""
+  import fcntl
+
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = (workdir / '.lock').open('a+')
+  except OSError as error:
+    raise _unwritable(workdir, error) from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      file.seek(0)
+      owner = file.read().strip() or 'unknown'
+      raise errors.UserError(
+        f'workdir={str(workdir)!r} is in use by process {owner}'
+      ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    yield
+
+
+def _compare_configs(workdir: pathlib.Path, config: Mapping[str, Any]):
+  """Raises UserError if the directory belongs to another config."""
+  path = workdir / 'config.json'
+  if not path.exists() or not checkpoints.steps(workdir / 'checkpoints'):
+    return
+  try:
+    old = _leaves(json.loads(path.read_text()))
+  except ValueError as error:
+    raise errors.UserError(f'{path} is not JSON: {error}') from error
+  new = _leaves(json.loads(json.dumps(config)))
+  nothing = 'nothing'
+  changed = [
+    f'{name}={_text(new.get(name, nothing))} (there: '
+    f'{_text(old.get(name, nothing))})'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name, nothing) != new.get(name, nothing)
+    and name not in MAY_CHANGE
+  ]
+  if changed:
+    raise errors.UserError(
+      f'workdir={str(workdir)!r} holds another run: {", ".join(changed[:4])}'
+      f'{f" and {len(changed) - 4} more" if len(changed) > 4 else ""}; '
+      'choose another --workdir'
+    )
+
+
+def _compare_fingerprints(old: Mapping[str, str], new: Mapping[str, str]):
+  for name in sorted(old.keys() | new.keys()):
+    if old.get(name) != new.get(name):
+      raise errors.UserError(
+        f'the {name} differs from that of the checkpoint: '
+        f'{new.get(name)} (there: {old.get(name)}); choose another --workdir'
+      )
+
+
+def _finished(
+  workdir: pathlib.Path, settings: Settings
+) -> dict[str, Any] | None:
+  """Returns the summary of a run that has nothing left to do."""
+  try:
+    summary = json.loads((workdir / 'summary.json').read_text())
+    old = json.loads((workdir / 'config.json').read_text())['training']
+    steps, early = summary['train/steps'], summary['train/stopped_early']
+  except (OSError, ValueError, KeyError):
+    return None
+  if steps >= settings.steps:
+    return summary
+  same = old.get('patience', 0) == settings.patience
+  return summary if early and same else None
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  return dict(config)
+
+
+def _leaves(tree: Any, prefix: str = '') -> dict[str, Any]:
+  if not isinstance(tree, dict) or not tree:
+    return {prefix: tree}
+  found = {}
+  for name, value in tree.items():
+    found |= _leaves(value, f'{prefix}.{name}' if prefix else name)
+  return found
+
+
+def _prefixed(split: str, values: Mapping[str, float]) -> dict[str, float]:
+  head = f'{split}/'
+  return {
+    name if name.startswith(head) else head + name: float(value)
+    for name, value in values.items()
+  }
+
+
+def _rows(index: Any, most: int = 16) -> str:
+  rows = [str(int(i)) for i in np.ravel(index)]
+  more = f', ... ({len(rows)} in all)' if len(rows) > most else ''
+  return ', '.join(rows[:most]) + more
+
+
+def _write_json(path: pathlib.Path, data: Any):
+  """Writes all or nothing."""
+  draft = path.with_name(f'{path.name}.draft-{os.getpid()}')
+  draft.write_text(json.dumps(data, indent=2) + '\n')
+  os.replace(draft, path)
+
+
+def _unwritable(workdir: pathlib.Path, error: OSError) -> errors.UserError:
+  return errors.UserError(
+    f'workdir={str(workdir)!r} cannot be written: {error.strerror or error}'
+  )
+
+
+def _median(values: list[float]) -> float | None:
+  return round(statistics.median(values), 3) if values else None
+
+
+def _number(value: float) -> str:
+  if isinstance(value, int):
+    return f'{value:,}' if abs(value) >= 10_000 else str(value)
+  return f'{value:,.1f}' if abs(value) >= 1000 else f'{value:.4g}'
+
+
+def _text(value: Any) -> str:
+  return value if value == 'nothing' else repr(value)
+
+
+def _warn(text: str):
+  print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,507 @@
+r"""Trains, evaluates and asks attention models.
+
+  python launch.py
+      the main job: translation with attention beside its twin without
+  python launch.py --config=experiments/translation.py:luong \
+      --config.attention.score.name=bilinear --workdir=runs/luong
+      one experiment, with a value of its config replaced
+  python launch.py --mode=eval --workdir=runs/luong
+  python launch.py --mode=predict --workdir=runs/luong --prompt='I love China'
+      the best checkpoint of a run, evaluated or asked
+  python launch.py --list
+      experiments, mechanisms, data sets
+
+The same command again goes on where it was stopped. Ctrl-C and SIGTERM save
+first. --config.a.b=value sets a value of every config that is named;
+--print_config shows which there are.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import functools
+import hashlib
+import inspect
+import json
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+from attnlab import configs, errors
+
+MODES = ('train', 'eval', 'predict')
+_MAIN = (
+  'experiments/translation.py:bahdanau',
+  'experiments/translation.py:no_attention',
+)
+
+_FLAGS = flags.FlagValues()
+flags.DEFINE_multi_string(
+  'config',
+  [],
+  'An experiment, "file.py:argument" or "name:argument". Several run one '
+  'after the other into sub-directories of --workdir and are compared. '
+  f'Default: {" and ".join(_MAIN)}.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'workdir',
+  '',
+  'The run directory. Default for training: runs/EXPERIMENT-VARIANT, with a '
+  'hash of the overrides after it where there are some.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'mode', 'train', f'One of {", ".join(MODES)}.', flag_values=_FLAGS
+)
+flags.DEFINE_boolean(
+  'dry_run',
+  False,
+  'Two steps, an evaluation, a checkpoint and its restoration; then stop.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_boolean(
+    'print_config', False, 'Print the config as JSON and stop.',
+    flag_values=_FLAGS,
+)  # fmt: skip
+flags.DEFINE_boolean(
+  'list',
+  False,
+  'List experiments, mechanisms and data sets and stop.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'step',
+  None,
+  'eval, predict: the checkpoint of this step instead of the best.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'prompt', None, 'predict: one line of input.', flag_values=_FLAGS
+)
+flags.DEFINE_string(
+  'input',
+  None,
+  'predict: a file with one input a line; without --prompt and --input they '
+  'are read from stdin.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'output', None, 'predict: a file for the results.', flag_values=_FLAGS
+)
+flags.DEFINE_string(
+  'attention',
+  None,
+  'predict: a directory for attention.jsonl and a figure of each line.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_boolean('help', False, 'Show this help.', flag_values=_FLAGS)
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs a command line and returns its exit code."""
+  try:
+    return _run(argv)
+  except errors.UserError as error:
+    print(_one_line(error), file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    return 130
+  except BrokenPipeError:
+    # The reader of our output has gone, which is no news to anybody.
+    sys.stderr.close()
+    return 141
+
+
+def _run(argv: Sequence[str]) -> int:
+  overrides, rest = split_overrides(argv[1:])
+  args = _parse([argv[0], *rest])
+  if args.help:
+    print(__doc__)
+    print(_FLAGS.get_help())
+    return 0
+  if args.mode not in MODES:
+    raise errors.unknown('mode', args.mode, MODES)
+  _check_flags(args)
+  if args.list:
+    _list()
+    return 0
+  if args.mode == 'train':
+    return _train(args, overrides)
+  return _use(args, overrides)
+
+
+def split_overrides(
+  argv: Sequence[str],
+) -> tuple[dict[str, str], list[str]]:
+  """Takes --config.a.b=value and --config.a.b value out of a command line.
+
+  Returns:
+    {'a.b': 'value'} and the other arguments.
+
+  Raises:
+    UserError: one has no value, or is given twice with different values.
+  """
+  overrides: dict[str, str] = {}
+  rest = []
+  words = iter(argv)
+  for word in words:
+    if word == '--':
+      rest += [word, *words]
+      break
+    name = word.removeprefix('--') if word.startswith('--') else word[1:]
+    if not word.startswith('-') or not name.startswith('config.'):
+      rest.append(word)
+      continue
+    path, given, value = name.removeprefix('config.').partition('=')
+    if not given:
+      value = next(words, None)
+      if value is None or value.startswith('--'):
+        raise errors.UserError(f'--config.{path} needs a value')
+    if not path:
+      raise errors.UserError(f'{word!r} names no value of the config')
+    if overrides.get(path, value) != value:
+      raise errors.UserError(
+        f'--config.{path} is given twice: {overrides[path]!r} and {value!r}'
+      )
+    overrides[path] = value
+  return overrides, rest
+
+
+def _parse(argv: list[str]) -> flags.FlagValues:
+  _FLAGS.unparse_flags()
+  for name in _FLAGS:
+    _FLAGS[name].unparse()
+  try:
+    rest = _FLAGS(argv)
+  except flags.Error as error:
+    raise errors.UserError(str(error)) from error
+  if len(rest) > 1:
+    raise errors.UserError(
+      f'{rest[1]!r} is not a flag: flags start with -- (see --help)'
+    )
+  return _FLAGS
+
+
+def _check_flags(args: flags.FlagValues):
+  """Refuses flags that the mode would not read."""
+  only = {
+    'step': ('eval', 'predict'),
+    'prompt': ('predict',),
+    'input': ('predict',),
+    'output': ('predict',),
+    'attention': ('predict',),
+    'dry_run': ('train',),
+  }
+  for name, modes in only.items():
+    value = getattr(args, name)
+    if value not in (None, False) and args.mode not in modes:
+      raise errors.UserError(
+        f'{name}={value!r} is for mode={" or ".join(modes)}, and mode is '
+        f'{args.mode!r}'
+      )
+  if args.prompt is not None and args.input is not None:
+    raise errors.UserError(
+      f'prompt={args.prompt!r} and input={args.input!r}: give one of them'
+    )
+
+
+def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
+  specs = args.config or list(_MAIN)
+  loaded = _override_all(
+    {spec: configs.load(spec) for spec in specs}, overrides
+  )
+  if args.print_config:
+    for spec, config in loaded.items():
+      if len(loaded) > 1:
+        print(f'# {spec}')
+      print(configs.to_json(config))
+    return 0
+  runs = _directories(args.workdir, specs, overrides)
+  from attnlab import tasks, training
+
+  training.cache_compilations()
+  for spec, config in loaded.items():
+    if len(loaded) > 1:
+      print(f'== {spec}', flush=True)
+    try:
+      training.fit(
+        config,
+        functools.partial(tasks.build, config),
+        runs[spec],
+        dry_run=args.dry_run,
+      )
+    except training.Stopped as stopped:
+      return 128 + stopped.number
+  if len(loaded) > 1 and not args.dry_run:
+    from attnlab.report import compare
+
+    compare.compare(
+      {run.name: run for run in runs.values()},
+      next(iter(runs.values())).parent / 'figures',
+    )
+  return 0
+
+
+def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
+  """Evaluates a run, or asks it."""
+  if not args.workdir and len(args.config) != 1:
+    raise errors.UserError(
+      f'workdir is missing: mode={args.mode} needs the directory of a run'
+    )
+  if args.workdir:
+    if args.config:
+      raise errors.UserError(
+        f'config={args.config[0]!r}: mode={args.mode} takes the config of '
+        'the run in --workdir; change single values by --config.a.b=value'
+      )
+    workdir = pathlib.Path(args.workdir)
+  else:
+    workdir = _directories('', args.config, overrides)[args.config[0]]
+    overrides = {}
+  path = workdir / 'config.json'
+  if not path.is_file():
+    raise errors.UserError(
+      f'workdir={str(workdir)!r} is no run directory: it has no config.json'
+    )
+  config = configs.override(
+    configs.from_json(_read_text(path, str(path)), name=str(path)), overrides
+  )
+  if args.print_config:
+    print(configs.to_json(config))
+    return 0
+  predict = args.mode == 'predict'
+  lines = _inputs(args) if predict else iter(())
+  from attnlab import tasks, training
+
+  training.cache_compilations()
+  # Prediction needs the run directory and nothing else.
+  task = tasks.build(config, workdir if predict else None)
+  step = training.restore(task, workdir, step=args.step)
+  if not predict:
+    values = training.evaluate(task, workdir)
+    print(f'{workdir}, step {step}')
+    print(training.figures(values))
+    path = workdir / 'evaluation.json'
+    path.write_text(
+      json.dumps(
+        {
+          **values,
+          'step': step,
+          'overrides': overrides,
+          'signatures': dict(task.signatures),
+        },
+        indent=2,
+      )
+      + '\n'
+    )
+    return 0
+  _predict(args, task, lines)
+  return 0
+
+
+def _predict(args: flags.FlagValues, task: Any, lines: Iterator[str]):
+  directory = pathlib.Path(args.attention) if args.attention else None
+  with contextlib.ExitStack() as stack:
+    out = sys.stdout
+    record = None
+    if args.output:
+      out = stack.enter_context(_open_to_write(pathlib.Path(args.output)))
+    if directory:
+      record = stack.enter_context(
+        _open_to_write(directory / 'attention.jsonl')
+      )
+    for number, prediction in enumerate(task.predict(task.model, lines), 1):
+      print(prediction.text, file=out, flush=out is sys.stdout)
+      if record is not None:
+        _record(record, directory, number, prediction)
+
+
+def _record(record: Any, directory: pathlib.Path, number: int, prediction: Any):
+  """Writes the attention of one prediction as data and as a picture."""
+  weights = prediction.weights
+  line = {
+    'text': prediction.text,
+    'source': list(prediction.source_tokens),
+    'tokens': list(prediction.tokens),
+    'weights': None
+    if weights is None
+    else [[round(float(w), 6) for w in row] for row in weights],
+  }
+  record.write(json.dumps(line, ensure_ascii=False) + '\n')
+  record.flush()
+  if weights is None or not len(weights):
+    return
+  from attnlab.report import figures
+
+  figure = figures.alignment(
+    weights, list(prediction.source_tokens), list(prediction.tokens)
+  )
+  figures.save(figure, directory / f'{number:04d}')
+
+
+def _inputs(args: flags.FlagValues) -> Iterator[str]:
+  if args.prompt is not None:
+    return iter([args.prompt])
+  if args.input is None:
+    if sys.stdin.isatty():
+      print('one input a line; Ctrl-D ends', file=sys.stderr)
+    return (line.rstrip('\r\n') for line in sys.stdin)
+  text = _read_text(pathlib.Path(args.input), f'input={args.input!r}')
+  return iter(text.removesuffix('\n').split('\n')) if text else iter(())
+
+
+def _read_text(path: pathlib.Path, name: str) -> str:
+  try:
+    return path.read_text('utf-8')
+  except OSError as error:
+    raise errors.UserError(
+      f'{name} cannot be read: {error.strerror or error}'
+    ) from error
+  except UnicodeDecodeError as error:
+    raise errors.UserError(
+      f'{name} is not UTF-8 at byte {error.start}'
+    ) from error
+
+
+def _open_to_write(path: pathlib.Path) -> Any:
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open('w', encoding='utf-8')
+  except OSError as error:
+    raise errors.UserError(
+      f'{str(path)!r} cannot be written: {error.strerror or error}'
+    ) from error
+
+
+def _override_all(
+  loaded: dict[str, Any], overrides: dict[str, str]
+) -> dict[str, Any]:
+  """Applies the overrides to every config that has such a value.
+
+  Twins differ: the one without attention has no score to replace. An override
+  that no config takes is an error, and so is a wrong value for any.
+  """
+  if len(loaded) == 1:
+    return {s: configs.override(c, overrides) for s, c in loaded.items()}
+  result = {}
+  taken: set[str] = set()
+  for spec, config in loaded.items():
+    data = configs.to_data(config)
+    fit = {
+      path: text
+      for path, text in overrides.items()
+      if not _switched_off(data, path)
+    }
+    for path in overrides.keys() - fit.keys():
+      print(f'{spec} has no {path}: it stays as it is', file=sys.stderr)
+    taken |= fit.keys()
+    result[spec] = configs.override(config, fit)
+  for path in overrides.keys() - taken:
+    raise errors.UserError(f'config.{path}: none of the configs has it')
+  return result
+
+
+def _switched_off(data: dict[str, Any], path: str) -> bool:
+  """Whether a section on the way to a value is None."""
+  names = path.split('.')
+  for i, name in enumerate(names[:-1]):
+    if not isinstance(data, dict) or name not in data:
+      return False
+    data = data[name]
+    if data is None:
+      # A part that is off can be switched on by its name.
+      return '.'.join(names[: i + 1]) not in configs.PARTS
+  return False
+
+
+def _directories(
+  workdir: str, specs: Sequence[str], overrides: dict[str, str]
+) -> dict[str, pathlib.Path]:
+  """Returns the run directory of each config.
+
+  One config has --workdir itself, several have sub-directories named by their
+  variants. The default is runs/EXPERIMENT-VARIANT, or runs/EXPERIMENT for
+  several, with a hash of the overrides after it: the same command finds its
+  run again, and another override does not.
+  """
+  if len(set(specs)) < len(specs):
+    twice = next(spec for spec in specs if specs.count(spec) > 1)
+    raise errors.UserError(f'config={twice!r} is given twice')
+  parts = [configs.split(spec) for spec in specs]
+  names = {name for name, _ in parts}
+  experiment = names.pop() if len(names) == 1 else 'comparison'
+  variants = [arg.replace(',', '-').replace('/', '-') for _, arg in parts]
+  if workdir:
+    base = pathlib.Path(workdir)
+  else:
+    # A longer run is the same run, so its length is no part of the name.
+    kept = {
+      path: text
+      for path, text in sorted(overrides.items())
+      if path != 'training.steps'
+    }
+    digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
+    words = [experiment]
+    if len(specs) == 1 and variants[0]:
+      words.append(variants[0])
+    if kept:
+      words.append(digest)
+    base = pathlib.Path('runs') / '-'.join(words)
+  if len(specs) == 1:
+    return {specs[0]: base}
+  names = [
+    '-'.join(filter(None, (name if experiment == 'comparison' else '', arg)))
+    or 'default'
+    for (name, _), arg in zip(parts, variants, strict=True)
+  ]
+  return {
+    spec: base / (name if names.count(name) == 1 else f'{name}-{i + 1}')
+    for i, (spec, name) in enumerate(zip(specs, names, strict=True))
+  }
+
+
+def _list():
+  """Prints what there is, with one line each."""
+  sections: list[tuple[str, dict[str, str]]] = [
+    (
+      'experiments',
+      {
+        f'experiments/{name}.py': configs.docstring(path)
+        for name, path in configs.experiments().items()
+      },
+    )
+  ]
+  for path in configs.PARTS:
+    rows = {
+      name: configs.first_line(function.__doc__)
+      for name, function in sorted(configs.choices(path).items())
+    }
+    sections.append((f'{path}.name', rows))
+  from attnlab.attention import masks
+
+  rows = {
+    name: configs.first_line(function.__doc__)
+    for name, function in vars(masks).items()
+    if inspect.isfunction(function)
+    and not name.startswith('_')
+    and function.__module__ == masks.__name__
+  }
+  sections.append(('masks (attnlab.attention.masks)', rows))
+  for title, rows in sections:
+    if rows:
+      print(title)
+      width = max(map(len, rows))
+      for name, text in rows.items():
+        print(f'  {name:<{width}}  {text}'.rstrip())
+      print()
+
+
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error).split())
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

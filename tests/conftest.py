@@ -1,0 +1,44 @@
+"""What all tests share: the CPU, strict promotion, a few random examples."""
+
+from collections.abc import Iterator
+import os
+import pathlib
+import tempfile
+
+# Before the first import of jax, here and in the processes that tests start.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(pathlib.Path(tempfile.gettempdir()) / 'attnlab_test_jax_cache'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile(
+  'few', deadline=None, derandomize=True, max_examples=20, database=None
+)
+hypothesis.settings.register_profile(
+  'many', deadline=None, max_examples=500, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'few'))
+
+# Optax mixes Python floats with integer step counts, so only the code that is
+# our own down to the last line runs with strict promotion of dtypes.
+STRICT = ('attention', 'layers', 'models')
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+  """No silent change of a dtype, no silent broadcast over ranks."""
+  folder = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+  if folder not in STRICT or request.node.get_closest_marker(
+    'standard_promotion'
+  ):
+    yield
+    return
+  import jax
+
+  with jax.numpy_dtype_promotion('strict'), jax.numpy_rank_promotion('raise'):
+    yield

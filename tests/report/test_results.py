@@ -1,0 +1,149 @@
+"""results/: complete, free of a machine's folders, and README's only source."""
+
+import json
+import pathlib
+
+import pytest
+
+from attnlab import errors
+from attnlab.report import results
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run_directory(path, *, seed=1, bleu=90.0, rate=0.1, command=()):
+  path.mkdir(parents=True)
+  summary = {
+    'test/bleu': bleu,
+    'seconds': 90.0,
+    'seed': seed,
+    'signatures': {'bleu': 'nrefs:1|tok:none'},
+    'note': 'text is no figure',
+  }
+  environment = {
+    'command': ['launch.py', '--workdir=/tmp/x', *command],
+    'seed': seed,
+    'python': '3.11.7',
+    'versions': {'jax': '0.10.2'},
+    'cpu': 'a CPU',
+    'cores': 2,
+    'device': 'cpu',
+    'commit': None,
+    'started': '2026-11-21T10:00:00Z',
+  }
+  config = {'seed': seed, 'optimizer': {'rate': rate}, 'data': {'dir': '/d/m'}}
+  for name, part in (
+    ('summary', summary),
+    ('environment', environment),
+    ('config', config),
+  ):
+    (path / f'{name}.json').write_text(json.dumps(part))
+  return path
+
+
+def test_readme_is_what_the_results_generate():
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+  between = readme.partition(results.BEGIN)[2].partition(results.END)[0]
+  assert between.strip() == results.render(ROOT / 'results')
+
+
+def test_entries_are_complete_and_name_no_folder_of_a_machine():
+  for path in (ROOT / 'results').glob('*.json'):
+    text = path.read_text(encoding='utf-8')
+    entry = json.loads(text)
+    assert entry['name'] == path.stem
+    for key in ('command', 'config', 'versions', 'hardware', 'seeds'):
+      assert entry[key], f'{path.name} lacks {key}'
+    assert entry['figures']
+    for folder in ('"/', '=/'):
+      assert folder not in text, f'{path.name} names a folder of a machine'
+
+
+def test_seeds_are_averaged(tmp_path):
+  runs = [
+    run_directory(tmp_path / 'a', seed=1, bleu=90.0),
+    run_directory(tmp_path / 'b', seed=2, bleu=92.0),
+  ]
+  entry = results.collect(runs, name='gru', label='GRU | one')
+  assert entry['seeds'] == [1, 2]
+  assert entry['figures'] == {'seconds': 90.0, 'test/bleu': 91.0}
+  assert entry['deviations']['test/bleu'] == pytest.approx(2**0.5, abs=1e-6)
+  assert entry['signatures'] == {'bleu': 'nrefs:1|tok:none'}
+  assert entry['config']['data']['dir'] == 'm'
+  results.write(entry, tmp_path / 'results')
+  table = results.render(tmp_path / 'results')
+  assert '| [GRU \\| one](results/gru.json) | 91.0 ± 1.4 | 1.5 | 2 |' in table
+  assert '2 cores of a CPU' in table
+  assert 'nrefs:1|tok:none' in table
+
+
+def test_runs_of_other_configs_are_refused(tmp_path):
+  runs = [
+    run_directory(tmp_path / 'a'),
+    run_directory(tmp_path / 'b', rate=0.2),
+  ]
+  with pytest.raises(errors.UserError, match=r'optimizer\.rate=0\.2.* 0\.1'):
+    results.collect(runs, name='gru')
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'), [('A b', 'lower-case'), ('../x', 'lower-case')]
+)
+def test_bad_names_are_refused(tmp_path, name, message):
+  with pytest.raises(errors.UserError, match=message):
+    results.collect([run_directory(tmp_path / 'a')], name=name)
+
+
+def test_commands_are_for_any_machine(monkeypatch, tmp_path):
+  monkeypatch.setenv('ATTNLAB_DATA', str(tmp_path))
+  command = results.command_line(
+    [
+      'launch.py',
+      '--config=experiments/translation.py:luong',
+      f'--config.data.dir={tmp_path}/multi30k/tok',
+      '--workdir',
+      '/home/me/runs',
+      '--workdir=/x',
+      '--config.note=two words',
+    ]
+  )
+  assert command == (
+    'python launch.py --config=experiments/translation.py:luong'
+    " --config.data.dir=$ATTNLAB_DATA/multi30k/tok '--config.note=two words'"
+  )
+
+
+def test_command_line(tmp_path, capsys):
+  readme = tmp_path / 'README.md'
+  readme.write_text(f'a\n{results.BEGIN}\nold\n{results.END}\nb\n')
+  run = run_directory(tmp_path / 'run')
+  options = [f'--results={tmp_path}/results', f'--readme={readme}']
+  assert results.main([str(run), '--name=gru', *options]) == 0
+  text = readme.read_text()
+  assert 'old' not in text
+  assert text.startswith('a\n')
+  assert text.endswith('\nb\n')
+  assert results.main(options) == 0
+  assert readme.read_text() == text
+  capsys.readouterr()
+  assert results.main([str(tmp_path / 'none'), '--name=x', *options]) == 2
+  assert capsys.readouterr().err.count('\n') == 1
+  readme.write_text('no markers')
+  assert results.main(options) == 2
+
+
+def test_speed_has_a_table_of_its_own(tmp_path):
+  entry = {
+    'name': 'speed',
+    'label': 'GRU',
+    'command': 'python benchmarks/translation_speed.py',
+    'seeds': [1],
+    'hardware': {'cpu': 'a CPU', 'cores': 2},
+    'figures': {
+      'attnlab/tokens_per_second': 4000.0,
+      'joeynmt/tokens_per_second': 1000.0,
+      'ratio': 4.0,
+    },
+  }
+  results.write(entry, tmp_path)
+  assert '| 4,000 | 1,000 | 4.0 |' in results.render(tmp_path)
