@@ -2,11 +2,12 @@ r"""Trains, evaluates and asks attention models.
 
   python launch.py
       the main job: translation with attention beside its twin without
-  python launch.py --config=experiments/translation.py:luong \
-      --config.attention.score.name=bilinear --workdir=runs/luong
+  python launch.py --config=experiments/translation.py:bahdanau \
+      --config.attention.score.name=bilinear --workdir=runs/bilinear
       one experiment, with a value of its config replaced
-  python launch.py --mode=eval --workdir=runs/luong
-  python launch.py --mode=predict --workdir=runs/luong --prompt='I love China'
+  python launch.py --mode=eval --workdir=runs/bilinear
+  python launch.py --mode=predict --workdir=runs/bilinear \
+      --prompt='I love China'
       the best checkpoint of a run, evaluated or asked
   python launch.py --list
       experiments, mechanisms, data sets
@@ -32,7 +33,7 @@ from attnlab import configs, errors
 
 MODES = ('train', 'eval', 'predict')
 _MAIN = (
-  'experiments/translation.py:bahdanau',
+  'experiments/translation.py:luong',
   'experiments/translation.py:no_attention',
 )
 

@@ -31,15 +31,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 LANGUAGES = ('en', 'de')
 REQUIREMENTS = ('joeynmt==2.3', 'torch==2.13.0', 'importlib_metadata')
-CONFIG = 'experiments/translation.py:luong'
+CONFIG = 'experiments/translation.py:luong,multi30k'
 # Luong's order with input feeding is that of JoeyNMT's decoder, whichever of
 # its two scores it takes.
 OVERRIDES = {
-  'data.name': 'multi30k',
   'data.max_length': '100',
+  'data.buckets': '6',
+  'data.share_vocabulary': 'False',
   'vocabulary.name': 'words',
   'vocabulary.min_freq': '2',
   'model.name': 'luong',
@@ -111,6 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if options.measure:
     print(json.dumps(attnlab_speed(options)))
     return 0
+  load = os.getloadavg()[0]
+  if load > 0.3:
+    print(
+      f'warning: the load is {load:.1f}: other programs slow JoeyNMT, which'
+      ' waits for its threads, more than attnlab. Repeat on an idle machine',
+      file=sys.stderr,
+    )
   # Both libraries take as many threads as there are cores to run on.
   cores = sorted(os.sched_getaffinity(0))[: options.threads]
   os.sched_setaffinity(0, cores)
@@ -121,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     python = options.joeynmt_python or joeynmt_environment(workdir)
     rounds = []
     for number in range(options.rounds):
-      ours = run_attnlab(options, workdir)
+      ours = run_attnlab(options)
       theirs = run_joeynmt(options, python, workdir)
       rounds.append((ours, theirs))
       print(
@@ -130,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush=True,
       )
     entry = describe(options, rounds, len(cores), joeynmt_versions(python))
+    entry['load_before'] = round(load, 2)
   show(entry)
   if options.out:
     from attnlab.report import results
@@ -238,10 +248,11 @@ def joeynmt_speed(log: str, warm_up: int) -> dict[str, float]:
 
 
 def run_attnlab(
-  options: argparse.Namespace, folder: pathlib.Path
+  options: argparse.Namespace,
 ) -> dict[str, float]:
   """Measures attnlab in a fresh process, as JoeyNMT has one."""
-  command = [sys.executable, __file__, '--measure', f'--data={folder}']
+  data = pathlib.Path(options.data).absolute()
+  command = [sys.executable, __file__, '--measure', f'--data={data}']
   for name in ('steps', 'warm_up', 'seed'):
     command.append(f'--{name}={getattr(options, name)}')
   done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
@@ -286,14 +297,14 @@ def attnlab_speed(options: argparse.Namespace) -> dict[str, float]:
   current = state.create(parts, optimizer, step, options.seed)
   tokens, seconds, counted, before, number = 0.0, 0.0, 0, 0.0, 0
   while counted < total:
-    compiled = step.run._cache_size()
+    compiled = compilations(step.run)
     start = time.perf_counter()
     current, fault = step.run(current, next(iterator))
     jax.block_until_ready(fault)
     took = time.perf_counter() - start
     weight = float(current.sums['weight'])
     number += 1
-    if step.run._cache_size() == compiled:
+    if compilations(step.run) == compiled:
       counted += 1
       if counted > options.warm_up:
         tokens += weight - before
@@ -304,6 +315,11 @@ def attnlab_speed(options: argparse.Namespace) -> dict[str, float]:
     'parameters': sum(array.size for array in parts.params.values()),
     'compilations': number - counted,
   }
+
+
+def compilations(function: Any) -> int:
+  """Returns how many shapes a jitted function has been compiled for."""
+  return function._cache_size()
 
 
 def describe(

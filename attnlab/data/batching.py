@@ -220,7 +220,7 @@ def train_iterator(
     )
   batches = _Batches(columns, boundaries)
   source = _TrainSource(batches, batch_size, seed, shard)
-  dataset = grain.MapDataset.source(source)
+  dataset = grain.MapDataset.source(source)  # pyrefly: ignore[bad-argument-type]
   # Reading ahead in threads costs more than it gains: a batch takes 0.2 ms.
   options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
   return iter(dataset.to_iter_dataset(options))

@@ -4,11 +4,12 @@ Everything is stored as array_record, so nothing here needs TensorFlow. Data
 lies in $TFDS_DATA_DIR, or in ~/tensorflow_datasets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import difflib
 import fcntl
+import functools
 import gzip
 import hashlib
 import io
@@ -90,19 +91,36 @@ def data_dir() -> pathlib.Path:
   return path
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, *, quiet: bool = True) -> None:
-  """Prepares a data set once, also when two processes come at once."""
-  folder = pathlib.Path(builder.data_path)
-  if (folder / 'dataset_info.json').exists():
-    return
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with open(folder.parent / '.lock', 'w', encoding='utf-8') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # is released when the file closes
-    with contextlib.ExitStack() as stack:
-      if quiet:
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-      builder.download_and_prepare(file_format='array_record')
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+  """TFDS talks a lot about what takes it a second."""
+  log = logging.getLogger('absl')
+  level = log.level
+  log.setLevel(logging.ERROR)
+  try:
+    with (
+      contextlib.redirect_stdout(io.StringIO()),
+      contextlib.redirect_stderr(io.StringIO()),
+    ):
+      yield
+  finally:
+    log.setLevel(level)
+
+
+def _prepared(make: Callable, *, quiet: bool = True):
+  """Returns make(), a TFDS builder, with its data set prepared."""
+  with _silence() if quiet else contextlib.nullcontext():
+    builder = make()
+    if builder.info.splits:
+      return builder
+    folder = pathlib.Path(builder.data_path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / '.lock', 'w', encoding='utf-8') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)  # until the file closes
+      builder = make()  # another process may have prepared it by now
+      if not builder.info.splits:
+        builder.download_and_prepare(file_format='array_record')
+    return builder
 
 
 # The generated corpus.
@@ -120,6 +138,7 @@ def _version_of_grammar() -> str:
 class SyntheticConfig(tfds.core.BuilderConfig):
   """The arguments of `synthetic.generate`."""
 
+  name: str = ''
   seed: int = 0
   train_size: int = synthetic_lib.SIZES['train']
 
@@ -131,7 +150,7 @@ class SyntheticEnZh(tfds.core.GeneratorBasedBuilder):
   """English to Chinese sentences of a grammar, with word alignments."""
 
   VERSION = tfds.core.Version('1.0.0')
-  BUILDER_CONFIGS: ClassVar = [SyntheticConfig(name='')]
+  BUILDER_CONFIGS: ClassVar = [SyntheticConfig()]
 
   def _info(self) -> tfds.core.DatasetInfo:
     links = tfds.features.Tensor(shape=(None,), dtype=np.int32)
@@ -174,15 +193,17 @@ def synthetic(*, seed: int, train_size: int) -> Splits:
   """Returns the splits of the generated corpus, prepared if need be."""
   if train_size < 1:
     raise UserError(f'data.train_size={train_size} has to be positive')
-  config = SyntheticConfig(name='', seed=seed, train_size=train_size)
+  config = SyntheticConfig(seed=seed, train_size=train_size)
   known = config.name in SyntheticEnZh.builder_configs
   try:
-    builder = SyntheticEnZh(
-      data_dir=data_dir(),
-      config=config.name if known else config,
-      file_format='array_record',
+    builder = _prepared(
+      functools.partial(
+        SyntheticEnZh,
+        data_dir=data_dir(),
+        config=config.name if known else config,
+        file_format='array_record',
+      )
     )
-    _prepare(builder)
   except (UserError, OSError) as error:
     logging.warning('%s; the corpus is generated anew in memory', error)
     return synthetic_lib.generate(seed, {'train': train_size})
@@ -301,10 +322,11 @@ def multi30k(part: str, source_language: str, target_language: str) -> Splits:
   ):
     if language not in ('en', 'de'):
       raise errors.unknown(field, language, ('en', 'de'))
-  builder = Multi30k(
-    data_dir=data_dir(), config=part, file_format='array_record'
+  builder = _prepared(
+    functools.partial(
+      Multi30k, data_dir=data_dir(), config=part, file_format='array_record'
+    )
   )
-  _prepare(builder)
   splits = {split: split for split in MULTI30K_SPLITS}
   return _splits(builder, splits, source_language, target_language)
 
@@ -343,10 +365,11 @@ def by_name(
     UserError: no such data set, config, feature or split, or it needs
       TensorFlow to be prepared or read.
   """
+  make = functools.partial(
+    tfds.builder, dataset, data_dir=data_dir(), file_format='array_record'
+  )
   try:
-    builder = tfds.builder(
-      dataset, data_dir=data_dir(), file_format='array_record'
-    )
+    builder = make()
   except tfds.core.registered.DatasetNotFoundError as error:
     names = tfds.core.registered.list_imported_builders()
     raise _nearest('data.dataset', dataset, names) from error
@@ -364,7 +387,7 @@ def by_name(
     if feature not in builder.info.features:
       raise errors.unknown(field, feature, builder.info.features)
   try:
-    _prepare(builder, quiet=False)
+    builder = _prepared(make, quiet=False)
     wanted = {k: v for k, v in splits.items() if v}
     for split, name in wanted.items():
       if name.partition('[')[0] not in builder.info.splits:

@@ -1,6 +1,6 @@
 """The words of the generated English-Chinese corpus, as tables.
 
-Two blanks divide columns; an underscore stands for a blank inside an English
+Blanks divide columns; an underscore stands for a blank inside an English
 entry. Classes are single letters:
 
   P person   A animal   N given name  C country or city   T thing

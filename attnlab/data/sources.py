@@ -212,5 +212,5 @@ def load(name: str, **options: object) -> Splits:
   known = getattr(function, '__kwdefaults__', {})
   for option in options:
     if option not in known:
-      raise errors.unknown(f'data.{option}', options[option], known)
+      raise errors.unknown('data option', option, known)
   return function(**options)

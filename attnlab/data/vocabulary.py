@@ -120,7 +120,12 @@ class _Subwords:
     import sentencepiece
 
     self._model = model
+    if not model:
+      raise ValueError('empty model')
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    special = [self._processor.piece_to_id(piece) for piece in SPECIAL]
+    if special != [PAD, BOS, EOS, UNK]:
+      raise ValueError(f'its special ids are {special}')
     self._pieces = [
       self._processor.id_to_piece(i) for i in range(len(self._processor))
     ]

@@ -7,7 +7,6 @@ metrics.jsonl and predictions/<split>.jsonl.
 from collections.abc import Iterable, Mapping, Sequence
 import json
 import math
-import os
 import pathlib
 import typing
 from typing import Any
@@ -26,17 +25,16 @@ _BIN_WORDS = 5
 _FEWEST = 20
 
 
-def runs(
-  directories: Sequence[str | pathlib.Path],
-  directory: str | pathlib.Path | None = None,
+def compare(
+  runs: Mapping[str, str | pathlib.Path], directory: str | pathlib.Path
 ) -> list[pathlib.Path]:
   """Prints a table of runs and draws them in common figures.
 
   Args:
-    directories: of the runs; the name of a directory is the run's label.
+    runs: label -> run directory.
     directory: where learning_curves and bleu_by_length are written, as PNG
-      and PDF; None is the folder that holds all the runs. The second is left
-      out unless all runs translated the same sentences.
+      and PDF. The second is left out unless all runs translated the same
+      sentences.
 
   Returns:
     The files that were written.
@@ -48,11 +46,9 @@ def runs(
 
   from attnlab.report import figures
 
-  paths = _labels([pathlib.Path(path) for path in directories])
-  if directory is None:
-    directory = os.path.commonpath(
-      [p.absolute().parent for p in paths.values()]
-    )
+  if not runs:
+    raise errors.UserError('no run directory was given')
+  paths = {label: pathlib.Path(path) for label, path in runs.items()}
   directory = pathlib.Path(directory)
   Console().print(table({k: summary(path) for k, path in paths.items()}))
   files = []
@@ -66,15 +62,6 @@ def runs(
   for file in files:
     print(file)
   return files
-
-
-def _labels(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
-  """Returns label -> path; runs of one name are told apart by their folders."""
-  if not paths:
-    raise errors.UserError('no run directory was given')
-  names = [path.absolute().name for path in paths]
-  unique = len(set(names)) == len(names)
-  return dict(zip(names if unique else map(str, paths), paths, strict=True))
 
 
 def summary(path: pathlib.Path) -> dict[str, Any]:

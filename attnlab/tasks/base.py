@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import importlib
-import inspect
 import pathlib
-import types
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -13,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attnlab import attention
+from attnlab import configs
 from attnlab import errors
 
 TASKS = ('translation',)
@@ -82,54 +81,30 @@ def build(config: Any, workdir: pathlib.Path | None = None) -> Task:
   return module.build(config, workdir)
 
 
-def part(module: types.ModuleType, settings: Mapping[str, Any], field: str):
+def part(path: str, settings: Mapping[str, Any]):
   """The function that a part of a config names, and its arguments.
 
   Args:
-    module: where its name is looked up.
+    path: where the part is, e.g. 'attention.score' (see `configs.PARTS`).
     settings: {'name': ..., and that function's keyword-only arguments}.
-    field: what the part is called in messages, e.g. 'attention.score'.
-
-  Returns:
-    The function and its keyword arguments.
   """
   settings = dict(settings)
   name = settings.pop('name')
-  choices = functions(module)
+  choices = configs.choices(path)
   if name not in choices:
-    raise errors.unknown(f'{field}.name', name, choices)
-  known = choices[name].__kwdefaults__ or {}
+    raise errors.unknown(f'{path}.name', name, choices)
+  known = configs.settings(path, name)
   for key in settings:
     if key not in known:
-      raise errors.unknown(f'{field}.{key}', settings[key], known)
+      raise errors.unknown(f'{path}.{key}', settings[key], known)
   return choices[name], settings
-
-
-def functions(module: types.ModuleType) -> dict[str, Callable]:
-  """The functions of a module that a config can name.
-
-  They are public, defined there, and have settings: keyword-only arguments, or
-  no arguments at all. What takes arrays alone is a helper.
-  """
-
-  def named(name, value):
-    return (
-        inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not name.startswith('_')
-        and (value.__kwdefaults__ or not value.__code__.co_argcount)
-    )
-
-  return {name: f for name, f in vars(module).items() if named(name, f)}
 
 
 def mechanism(config: Mapping[str, Any]) -> attention.Attention:
   """The mechanism that `config.attention` describes."""
-  score, score_settings = part(
-      attention.scores, config['score'], 'attention.score'
-  )
+  score, score_settings = part('attention.score', config['score'])
   normalizer, normalizer_settings = part(
-      attention.normalizers, config['normalizer'], 'attention.normalizer'
+      'attention.normalizer', config['normalizer']
   )
   return attention.compose(
       score=score(**score_settings),

@@ -15,7 +15,6 @@ import numpy as np
 
 from attnlab import data
 from attnlab import errors
-from attnlab import models
 from attnlab.data import batching
 from attnlab.data import vocabulary as vocabulary_lib
 from attnlab.measures import alignment
@@ -83,9 +82,7 @@ class _Translation:
     if self.workdir is not None:
       folder = self.workdir / 'vocabulary'
       return {side: vocabulary_lib.load(folder / side) for side in SIDES}
-    make, settings = base.part(
-        vocabulary_lib, self.config['vocabulary'], 'vocabulary'
-    )
+    make, settings = base.part('vocabulary', self.config['vocabulary'])
     lines = {side: self.texts('train', side) for side in SIDES}
     if self.config['data']['share_vocabulary']:
       both = make(itertools.chain(*lines.values()), **settings)
@@ -182,7 +179,7 @@ class _Translation:
   # Model and loss.
 
   def model(self) -> nnx.Module:
-    make, settings = base.part(models, self.config['model'], 'model')
+    make, settings = base.part('model', self.config['model'])
     sizes = [len(self.vocabularies[side]) for side in SIDES]
     mechanism = base.mechanism(self.config['attention'])
     dtype = base.dtype(self.config)

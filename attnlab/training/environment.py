@@ -25,7 +25,8 @@ def cache_compilations() -> pathlib.Path | None:
   """
   import jax
 
-  directory = jax.config.jax_compilation_cache_dir
+  config: Any = jax.config
+  directory = config.jax_compilation_cache_dir
   if not directory:
     directory = cache_directory() / 'xla'
     try:

@@ -145,20 +145,21 @@ def restore(
   """
   directory = pathlib.Path(workdir).absolute() / 'checkpoints'
   found = checkpoints.steps(directory)
-  if not found:
-    raise errors.UserError(f'workdir={str(workdir)!r} holds no checkpoint')
-  if step is not None and step not in found:
+  if step is not None and found and step not in found:
     raise errors.unknown('step', step, found)
-  if step is not None:
-    checkpoint = checkpoints.restore(directory, step)
-  else:
-    checkpoint = checkpoints.restore_newest(directory, _warn)
-    best = checkpoint.meta['progress']['best_step']
-    if best not in (-1, checkpoint.step):
-      try:
-        checkpoint = checkpoints.restore(directory, best)
-      except errors.UserError as error:
-        _warn(f'warning: {error}; taking step {checkpoint.step}')
+  checkpoint = (
+    checkpoints.restore_newest(directory, _warn)
+    if step is None
+    else checkpoints.restore(directory, step)
+  )
+  if checkpoint is None:
+    raise errors.UserError(f'workdir={str(workdir)!r} holds no checkpoint')
+  best = checkpoint.meta['progress']['best_step']
+  if step is None and best not in (-1, checkpoint.step):
+    try:
+      checkpoint = checkpoints.restore(directory, best)
+    except errors.UserError as error:
+      _warn(f'warning: {error}; taking step {checkpoint.step}')
   # Other data may be evaluated; other words or another model may not.
   saved = checkpoint.meta['fingerprint']
   kept = {k: v for k, v in task.fingerprint.items() if k != 'data'}
@@ -485,7 +486,7 @@ class _Run:
       'train/steps_per_second': _median(
         [line['train/steps_per_second'] for line in logged]
       ),
-      'train/compilations': self.compiled.run._cache_size(),
+      'train/compilations': _compilations(self.compiled),
       'train/steps': self.step,
       'train/best_step': used,
       'train/stopped_early': self.step < self.settings.steps,
@@ -555,9 +556,15 @@ def _dry_run(config, task, settings) -> dict[str, Any]:
   return {
     **values,
     'parameters': sum(x.size for x in parts.params.values()),
-    'train/compilations': step.run._cache_size(),
+    'train/compilations': _compilations(step),
     'seed': seed,
   }
+
+
+def _compilations(step: states.Step) -> int:
+  """How many programs the step became: one for each shape of a batch."""
+  run: Any = step.run
+  return run._cache_size()
 
 
 def _same(one: Any, other: Any, what: str):

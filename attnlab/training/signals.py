@@ -82,12 +82,14 @@ class Signals:
 
 def _watch(heard: socket.socket):
   """Ends the process when a signal has gone unanswered for too long."""
+  number = 0
   with heard:
     try:
       while received := heard.recv(1):
         if received[0] in (signal.SIGTERM, signal.SIGINT):
+          number = received[0]
           heard.settimeout(SECONDS)
     except TimeoutError:
       sys.stderr.write('the step does not end in time: left as last saved\n')
       sys.stderr.flush()
-      os._exit(128 + received[0])
+      os._exit(128 + number)

@@ -59,7 +59,7 @@ class Step(NamedTuple):
     sums: the names that `TrainState.sums` holds.
   """
 
-  run: Callable[[TrainState, Mapping], tuple[TrainState, jax.Array]]
+  run: jax.stages.Wrapped
   culprit: Callable[[int], str]
   sums: tuple[str, ...]
 

@@ -102,7 +102,7 @@ def test_missing_files(tmp_path):
 def test_bad_lines_are_skipped_and_counted(tmp_path, caplog):
   write(tmp_path / 'a.en', 'x\n\nz\n')
   write(tmp_path / 'a.de', b'u\nv\n\xff\n')
-  with pytest.raises(UserError, match='a.{language}:2: the source is empty'):
+  with pytest.raises(UserError, match=r'a.{language}:2: the source is empty'):
     files.read(tmp_path / 'a')
   with caplog.at_level(logging.WARNING):
     assert files.read(tmp_path / 'a', on_bad='skip') == [
@@ -120,5 +120,5 @@ def test_load_files(tmp_path):
   )
   want = [{'source': 'x', 'target': 'y'}]
   assert splits == {'train': want, 'validation': want}
-  with pytest.raises(UserError, match="data.train='' names no file"):
+  with pytest.raises(UserError, match=r"data.train='' names no file"):
     data.load('files', dir=str(tmp_path))

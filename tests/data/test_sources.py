@@ -85,28 +85,6 @@ def test_two_processes_at_once():
     assert process.exitcode == 0
 
 
-def test_any_tfds_name():
-  data.load('synthetic_en_zh')
-  options = {
-    'source_language': 'zh',
-    'target_language': 'en',
-    'train': 'train[:7]',
-  }
-  for name in ('tfds:synthetic_en_zh', 'synthetic_en_zh/'):
-    splits = data.load(
-      name.rstrip('/') if ':' in name else 'tfds',
-      **options,
-      **({} if ':' in name else {'dataset': 'synthetic_en_zh'}),
-    )
-    assert {k: len(v) for k, v in splits.items()} == {
-      'train': 7,
-      'validation': 500,
-      'test': 1000,
-    }
-    first = synthetic.generate(0, {'train': 1})['train'][0]
-    assert splits['train'][0]['source'] == first['target']
-
-
 @pytest.mark.parametrize(
   ('name', 'options', 'message'),
   [
@@ -115,7 +93,7 @@ def test_any_tfds_name():
     ('tfds:wmt14_translat/x', {}, "did you mean 'wmt14_translate'"),
     ('wmt14_translate/de-e', {}, "did you mean 'wmt14_translate/de-en'"),
     ('mnist', {}, r"source_language='de' .*\(choices: image, label\)"),
-    ('multi30k', {'prt': 'raw'}, "data.prt='raw' .* did you mean 'part'"),
+    ('multi30k', {'prt': 'raw'}, "data option='prt' .* did you mean 'part'"),
     ('multi30k', {'part': 'tokk'}, "data.part='tokk' .* did you mean 'tok'"),
     ('multi30k', {'target_language': 'fr'}, "data.target_language='fr'"),
     ('multi30k', {'dir': '/no/folder'}, "dir='/no/folder' is not a folder"),
@@ -188,6 +166,24 @@ def test_multi30k_is_downloaded(upstream, part):
     for path in root.rglob('*.*'):
       if path.is_file():
         path.unlink()
+
+
+@pytest.mark.parametrize('name', ['tfds:multi30k/tok', 'multi30k/tok'])
+def test_any_tfds_name(upstream, name):
+  splits = data.load(
+    name,
+    source_language='de',
+    target_language='en',
+    train='train[:1]',
+    validation='',
+    test='test_2017_flickr',
+  )
+  assert {k: len(v) for k, v in splits.items()} == {'train': 1, 'test': 2}
+  assert splits['train'][0]['source'] == 'train de\u2028 1'
+  with pytest.raises(
+    UserError, match=r"data.test='tst' .* did you mean 'test'"
+  ):
+    data.load(name, test='tst', validation='')
 
 
 def test_a_wrong_checksum_is_refused(upstream, cache):

@@ -52,7 +52,7 @@ def spot(preposition, word):
   return grammar.place(preposition, entry(lexicon.PLACES, word))
 
 
-I, HE = lexicon.PRONOUNS[0], lexicon.PRONOUNS[2]
+ME, HE = lexicon.PRONOUNS[0], lexicon.PRONOUNS[2]
 BOUGHT = grammar.clause(
   name('Mary'),
   verb('buy'),
@@ -77,7 +77,7 @@ GOLDENS = [
     '0-0 1-1 2-2',
     '',
     lambda: grammar.clause(
-      grammar.pronoun(I, 'subject'), verb('love'), name('China')
+      grammar.pronoun(ME, 'subject'), verb('love'), name('China')
     ),
   ),
   (
@@ -167,7 +167,7 @@ GOLDENS = [
     '0-0 2-1 5-3 3-4 6-5 7-6',
     '1-1 3-2',
     lambda: grammar.clause(
-      grammar.pronoun(I, 'subject'),
+      grammar.pronoun(ME, 'subject'),
       verb('give', table=lexicon.TRANSFERS),
       the('book'),
       tense='past',
@@ -258,7 +258,7 @@ GOLDENS = [
       'when',
       grammar.clause(the('girl'), verb('play', 'R'), the('violin')),
       grammar.clause(
-        grammar.pronoun(I, 'subject'),
+        grammar.pronoun(ME, 'subject'),
         verb('play', 'M'),
         the('guitar'),
         adverb=grammar.lexical('often', '经常'),

@@ -93,9 +93,9 @@ def test_words_by_frequency():
 @given(st.text(max_size=30))
 def test_characters_spell_anything(text):
   characters = vocabulary.characters([text])
-  assert characters.decode(characters.encode(text)).split() == [
-    w for w in text.replace('▁', ' ').split()
-  ]
+  assert characters.decode(characters.encode(text)).split() == (
+    text.replace('▁', ' ').split()
+  )
 
 
 def test_text_is_not_normalised():
@@ -105,9 +105,9 @@ def test_text_is_not_normalised():
 
 
 def test_errors(tmp_path):
-  with pytest.raises(UserError, match='vocabulary.size=100000'):
+  with pytest.raises(UserError, match=r'vocabulary.size=100000'):
     vocabulary.subwords(LINES, size=100_000, model='bpe')
-  with pytest.raises(UserError, match='vocabulary.size=5'):
+  with pytest.raises(UserError, match=r'vocabulary.size=5'):
     vocabulary.subwords(LINES, size=5)
   with pytest.raises(UserError, match="model='bep'"):
     vocabulary.subwords(LINES, size=50, model='bep')

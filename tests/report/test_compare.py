@@ -39,12 +39,12 @@ def write_run(path, *, good: bool, sentences=SENTENCES):
 
 
 def test_compare_draws_and_prints(tmp_path, capsys):
-  directories = [
-    write_run(tmp_path / 'with_attention', good=True),
-    write_run(tmp_path / 'no_attention', good=False),
-  ]
-  files = compare.runs(directories)
-  assert {path.parent for path in files} == {tmp_path}
+  runs = {
+    'with attention': write_run(tmp_path / 'a', good=True),
+    'no attention': write_run(tmp_path / 'b', good=False),
+  }
+  files = compare.compare(runs, tmp_path / 'figures')
+  assert {path.parent for path in files} == {tmp_path / 'figures'}
   assert [path.name for path in files] == [
     'learning_curves.png',
     'learning_curves.pdf',
@@ -53,7 +53,7 @@ def test_compare_draws_and_prints(tmp_path, capsys):
   ]
   assert all(path.stat().st_size for path in files)
   out = capsys.readouterr().out
-  assert 'with_attention' in out
+  assert 'with attention' in out
   assert '4,322' in out
   assert 'note' not in out
 
@@ -112,17 +112,12 @@ def test_curve_keys_prefer_quality():
 
 def test_an_unfinished_run_is_refused(tmp_path):
   with pytest.raises(errors.UserError, match=r'summary\.json'):
-    compare.runs([tmp_path])
+    compare.compare({'a': tmp_path}, tmp_path)
+  with pytest.raises(errors.UserError, match='no run'):
+    compare.compare({}, tmp_path)
 
 
 def test_lines_may_hold_any_character(tmp_path):
   path = tmp_path / 'x.jsonl'
   path.write_text('{"source": "a\u2028b"}\n', encoding='utf-8')
   assert compare._lines(path) == [{'source': 'a\u2028b'}]
-
-
-def test_runs_of_one_name_are_told_apart(tmp_path):
-  paths = [tmp_path / 'a' / 'run', tmp_path / 'b' / 'run']
-  assert list(compare._labels(paths)) == [str(path) for path in paths]
-  with pytest.raises(errors.UserError, match='no run'):
-    compare.runs([])

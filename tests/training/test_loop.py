@@ -134,7 +134,7 @@ def test_kill_and_go_on(whole, tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_and_leaves(whole, tmp_path, number):
   process = start(tmp_path, 'pause=0.05')
-  wait_for(lambda: lines(tmp_path), process)
+  wait_for((tmp_path / 'metrics.jsonl').exists, process)
   sent = time.monotonic()
   process.send_signal(number)
   out, err = process.communicate(timeout=20)
@@ -142,7 +142,7 @@ def test_signal_saves_and_leaves(whole, tmp_path, number):
   assert process.returncode == 128 + number, err
   (step,) = checkpoints.steps(tmp_path / 'checkpoints')
   assert f'stopped and saved at step {step}' in out
-  assert 5 <= step < 20
+  assert 0 < step < 20
   fit(tmp_path)
   assert_same_run(whole[0], tmp_path, 20)
 
@@ -161,7 +161,7 @@ def test_signal_during_an_evaluation(whole, tmp_path):
 
 def test_two_processes_in_one_directory(tmp_path):
   process = start(tmp_path, 'pause=0.5')
-  wait_for(lambda: (tmp_path / 'config.json').exists(), process)
+  wait_for((tmp_path / 'config.json').exists, process)
   with pytest.raises(errors.UserError, match=f'in use by .* {process.pid}$'):
     fit(tmp_path)
   process.kill()

@@ -1,0 +1,52 @@
+"""Benchmarks: what they read and what they set; they are run by hand."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+PATH = pathlib.Path(__file__).parents[1] / 'benchmarks' / 'translation_speed.py'
+LOG = """\
+12:00:00 - INFO - joeynmt.model - Total params: 7445760
+12:00:01 - Epoch   1, Step:       10, Batch Acc: 0.1, Tokens per Sec:      770,
+12:00:02 - Epoch   1, Step:       20, Batch Acc: 0.1, Tokens per Sec:     1842,
+12:00:03 - Epoch   1, Step:       30, Batch Acc: 0.1, Tokens per Sec:     1789,
+12:00:04 - Epoch   1, Step:       40, Batch Acc: 0.1, Tokens per Sec:     1865,
+"""
+
+
+@pytest.fixture(scope='module')
+def speed():
+  spec = importlib.util.spec_from_file_location('translation_speed', PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_warm_up_is_left_out_of_joeynmts_log(speed):
+  assert speed.joeynmt_speed(LOG, warm_up=10) == {
+    'tokens_per_second': 1842.0,
+    'parameters': 7445760,
+  }
+
+
+def test_the_config_is_the_model_of_the_docstring(speed):
+  config = speed.attnlab_config('somewhere', seed=3)
+  assert config.seed == 3
+  assert config.data.dir == 'somewhere'
+  assert (config.model.name, config.model.cell) == ('luong', 'gru')
+  assert (config.model.hidden, config.model.embedding) == (256, 256)
+  assert config.attention.score.name == 'additive'
+  assert config.vocabulary.min_freq == 2
+  assert config.training.batch_size == 64
+
+
+def test_a_folder_without_the_corpus_is_named(speed, tmp_path):
+  with pytest.raises(SystemExit, match=r'train\.en'):
+    speed.lay_out(tmp_path, tmp_path)
+
+
+def test_steps_follow_joeynmts_log(speed, capsys):
+  with pytest.raises(SystemExit):
+    speed.main(['--data=x', '--steps=15'])
+  assert 'multiple of 10' in capsys.readouterr().err
