@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 # What a learning curve shows, the most telling first.
-_CURVES = ('bleu', 'accuracy', 'f1', 'loss', 'aer')
+_CURVES = ('bleu', 'loss', 'accuracy', 'f1', 'aer')
 _PANELS = 3
 _BIN_WORDS = 5
 _FEWEST = 20
@@ -56,9 +56,12 @@ def compare(
   if keys := curve_keys(curves):
     figure = figures.learning_curves(curves, keys)
     files += figures.save(figure, directory / 'learning_curves')
-  if series := bleu_by_length({k: records(p) for k, p in paths.items()}):
+  translated = {label: records(path) for label, path in paths.items()}
+  if series := bleu_by_length(translated):
     figure = figures.metric_by_length(series, 'BLEU')
     files += figures.save(figure, directory / 'bleu_by_length')
+  elif any(translated.values()):
+    print('the runs translated different sentences: no BLEU by length')
   for file in files:
     print(file)
   return files

@@ -66,7 +66,7 @@ class _Translation:
   def splits(self) -> dict[str, Sequence[dict]]:
     """Examples by split; 'train' is cut to what fits max_length."""
     settings = dict(self.config['data'])
-    for key in ('max_length', 'buckets', 'share_vocabulary', 'lowercase'):
+    for key in ('max_length', 'buckets', 'share_vocabulary'):
       settings.pop(key, None)
     limit = settings.pop('examples', 0)
     splits = data.load(settings.pop('name'), **settings)
