@@ -24,5 +24,5 @@ def unknown(field: str, value: object, choices: Iterable[str]) -> UserError:
   near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
   hint = f'did you mean {near[0]!r}? ' if near else ''
   return UserError(
-      f'{field}={value!r} is unknown: {hint}(choices: {", ".join(choices)})'
+    f'{field}={value!r} is unknown: {hint}(choices: {", ".join(choices)})'
   )

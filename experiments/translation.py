@@ -35,45 +35,45 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.task = 'translation'
   config.seed = 0
   config.data = {
-      'name': 'synthetic_en_zh',
-      'seed': 0,
-      'train_size': 20_000,
-      'examples': 0,  # of train that are used; 0 is all
-      'max_length': 80,  # longer training sentences are left out, and counted
-      'buckets': 2,  # shapes that are compiled
-      'share_vocabulary': False,
+    'name': 'synthetic_en_zh',
+    'seed': 0,
+    'train_size': 20_000,
+    'examples': 0,  # of train that are used; 0 is all
+    'max_length': 80,  # longer training sentences are left out, and counted
+    'buckets': 2,  # shapes that are compiled
+    'share_vocabulary': False,
   }
   config.vocabulary = {'name': 'words'}
   config.model = {'name': variant, 'embedding': 128, 'hidden': 128}
   config.attention = {
-      'score': {'name': 'additive', 'hidden': 128},
-      'normalizer': {'name': 'softmax'},
+    'score': {'name': 'additive', 'hidden': 128},
+    'normalizer': {'name': 'softmax'},
   }
   config.optimizer = {
-      'name': 'adam',
-      'learning_rate': 4e-3,
-      'schedule': 'cosine',
-      'warmup_steps': 100,
-      'clip_norm': 1.0,
+    'name': 'adam',
+    'learning_rate': 4e-3,
+    'schedule': 'cosine',
+    'warmup_steps': 100,
+    'clip_norm': 1.0,
   }
   config.training = {
-      'steps': 1_400,
-      'batch_size': 64,
-      'log_every': 100,
-      'eval_every': 700,
-      'checkpoint_every': 700,
-      'keep': 2,
-      'patience': 0,
-      'precision': 'float32',
-      'label_smoothing': 0.0,
+    'steps': 1_400,
+    'batch_size': 64,
+    'log_every': 100,
+    'eval_every': 700,
+    'checkpoint_every': 700,
+    'keep': 2,
+    'patience': 0,
+    'precision': 'float32',
+    'label_smoothing': 0.0,
   }
   config.evaluation = {
-      'batch_size': 128,
-      'beam_size': 4,
-      'length_penalty': 1.0,
-      'max_length': 0,  # words of a translation; 0 is twice the source and 10
-      'tokenize': 'none',  # of sacrebleu; the corpora are tokenised
-      'pictures': 3,  # alignments drawn for each split
+    'batch_size': 128,
+    'beam_size': 4,
+    'length_penalty': 1.0,
+    'max_length': 0,  # words of a translation; 0 is twice the source and 10
+    'tokenize': 'none',  # of sacrebleu; the corpora are tokenised
+    'pictures': 3,  # alignments drawn for each split
   }
   if variant == 'no_attention':
     config.model.name = 'fixed'
@@ -82,8 +82,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   if variant == 'transformer':
     config.model = {'name': 'transformer', 'layers': 2, 'dropout': 0.1}
     config.attention = {
-        'score': {'name': 'scaled_dot'},
-        'normalizer': {'name': 'softmax'},
+      'score': {'name': 'scaled_dot'},
+      'normalizer': {'name': 'softmax'},
     }
     config.optimizer.learning_rate = 2e-3
   if size == 'smoke':
@@ -102,7 +102,7 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
     config.model.update(embedding=32, hidden=32)
     config.attention.score.hidden = 32
   config.training.update(
-      steps=10, log_every=5, eval_every=5, checkpoint_every=5, batch_size=32
+    steps=10, log_every=5, eval_every=5, checkpoint_every=5, batch_size=32
   )
   config.evaluation.update(beam_size=2, max_length=20, pictures=1)
 
@@ -110,30 +110,30 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
 def _multi30k(config: ml_collections.ConfigDict) -> None:
   """Multi30k task 1, tokenised and lower-cased by its authors."""
   config.data = {
-      'name': 'multi30k',
-      'dir': '',
-      'part': 'tok',
-      'source_language': 'en',
-      'target_language': 'de',
-      'examples': 0,
-      'max_length': 50,
-      'buckets': 4,
-      'share_vocabulary': True,
+    'name': 'multi30k',
+    'dir': '',
+    'part': 'tok',
+    'source_language': 'en',
+    'target_language': 'de',
+    'examples': 0,
+    'max_length': 50,
+    'buckets': 4,
+    'share_vocabulary': True,
   }
   config.vocabulary = {'name': 'subwords', 'size': 5_000, 'model': 'bpe'}
   config.training.update(
-      steps=6_000,
-      log_every=250,
-      eval_every=1_000,
-      checkpoint_every=1_000,
-      label_smoothing=0.1,
+    steps=6_000,
+    log_every=250,
+    eval_every=1_000,
+    checkpoint_every=1_000,
+    label_smoothing=0.1,
   )
   config.evaluation.beam_size = 5
   if config.model.name == 'transformer':
     # Transformer-Tiny of Wu et al. 2021, with a third of their epochs and so
     # with less dropout and a rate that decays to 0.
     config.model.update(
-        depth=128, hidden=256, heads=4, layers=4, dropout=0.2, share=True
+      depth=128, hidden=256, heads=4, layers=4, dropout=0.2, share=True
     )
     config.training.update(steps=6_500, batch_size=128)
     config.optimizer.update(learning_rate=3e-3, warmup_steps=800)

@@ -1,32 +1,31 @@
 """Attention mechanisms as pure functions: score -> normalise -> read.
 
-    from attnlab import attention
-    mechanism = attention.compose(score=attention.scores.additive(hidden=128),
-                                  normalizer=attention.normalizers.softmax())
-    params = mechanism.init(rng, query_dim=64, key_dim=64, value_dim=64)
-    out = attention.attend(mechanism, params, query, key, value,
-                           mask=attention.masks.causal())
-    out.context, out.weights
+from attnlab import attention
+mechanism = attention.compose(score=attention.scores.additive(hidden=128),
+                              normalizer=attention.normalizers.softmax())
+params = mechanism.init(rng, query_dim=64, key_dim=64, value_dim=64)
+out = attention.attend(mechanism, params, query, key, value,
+                       mask=attention.masks.causal())
+out.context, out.weights
 """
 
-from attnlab.attention import heads
-from attnlab.attention import masks
-from attnlab.attention import normalizers
-from attnlab.attention import scores
-from attnlab.attention.core import attend
-from attnlab.attention.core import Attention
-from attnlab.attention.core import AttentionOutput
-from attnlab.attention.core import compose
-from attnlab.attention.core import Memory
+from attnlab.attention import heads, masks, normalizers, scores
+from attnlab.attention.core import (
+  Attention,
+  AttentionOutput,
+  Memory,
+  attend,
+  compose,
+)
 
 __all__ = [
-    'Attention',
-    'AttentionOutput',
-    'Memory',
-    'attend',
-    'compose',
-    'heads',
-    'masks',
-    'normalizers',
-    'scores',
+  'Attention',
+  'AttentionOutput',
+  'Memory',
+  'attend',
+  'compose',
+  'heads',
+  'masks',
+  'normalizers',
+  'scores',
 ]

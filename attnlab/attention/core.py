@@ -40,7 +40,8 @@ class AttentionOutput(NamedTuple):
 
   Attributes:
     context: [T, V], in the dtype of the values.
-    weights: [T, S] or [H, T, S], float32; jit prunes them where nobody asks.
+    weights: [T, S] or [H, T, S], float32 (float64 for inputs of float64); jit
+      prunes them where nobody asks.
     state: the alignment that the next step needs; () for most mechanisms.
     aux: what else a plot or a loss may want, by name.
   """
@@ -70,9 +71,9 @@ class Attention(NamedTuple):
 
 
 def compose(
-    *,
-    score: scores_lib.Score,
-    normalizer: normalizers_lib.Normalizer,
+  *,
+  score: scores_lib.Score,
+  normalizer: normalizers_lib.Normalizer,
 ) -> Attention:
   """Composes any score with any normaliser: e = score, p = normalise, c = p v.
 
@@ -82,10 +83,8 @@ def compose(
 
   Returns:
     The mechanism.
-
-  Raises:
-    ValueError: the two do not go together.
   """
+
   def init(rng, *, query_dim: int, key_dim: int, value_dim: int) -> PyTree:
     del value_dim  # The values are read as they are.
     return score.init(rng, query_dim, key_dim)
@@ -95,14 +94,14 @@ def compose(
     return Memory(score.prepare(params, key), value)
 
   def apply(
-      params: PyTree,
-      query: Array,
-      memory: Memory,
-      *,
-      mask: Array | None = None,
-      bias: Array | None = None,
-      state: PyTree = (),
-      rng: Array | None = None,
+    params: PyTree,
+    query: Array,
+    memory: Memory,
+    *,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    state: PyTree = (),
+    rng: Array | None = None,
   ) -> AttentionOutput:
     chex.assert_rank(query, 2)
     scores = score.apply(params, query, memory.key)
@@ -119,23 +118,25 @@ def compose(
 def read(weights: Array, value: Array) -> Array:
   """Sums the values by weight: [T, S], [S, V] -> [T, V], in value's dtype."""
   context = jnp.matmul(
-      weights.astype(value.dtype), value, preferred_element_type=jnp.float32
+    weights.astype(value.dtype),
+    value,
+    preferred_element_type=scores_lib.wide(value.dtype),
   )
   return context.astype(value.dtype)
 
 
 def attend(
-    mechanism: Attention,
-    params: PyTree,
-    query: Array,
-    key: Array,
-    value: Array,
-    *,
-    mask: 'masks.Mask | Array | None' = None,
-    bias: Array | None = None,
-    state: PyTree = None,
-    rng: Array | None = None,
-    query_start: int = 0,
+  mechanism: Attention,
+  params: PyTree,
+  query: Array,
+  key: Array,
+  value: Array,
+  *,
+  mask: 'masks.Mask | Array | None' = None,
+  bias: Array | None = None,
+  state: PyTree = None,
+  rng: Array | None = None,
+  query_start: int = 0,
 ) -> AttentionOutput:
   """Applies a mechanism to whole sequences, with any leading axes.
 
@@ -161,7 +162,6 @@ def attend(
     ValueError: shapes do not fit; the message names the argument.
   """
   lead, length, size = _check(query, key, value)
-  operands = [query, key, value]
   if mask is not None:
     mask = masks.dense(mask, lead, length, size, query_start)
   if bias is not None:
@@ -170,37 +170,40 @@ def attend(
     rng = jax.random.split(rng, lead) if lead else rng
   if state is None:
     state = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (*lead, *jnp.shape(leaf))),
-        mechanism.init_state(size),
+      lambda leaf: jnp.broadcast_to(leaf, (*lead, *jnp.shape(leaf))),
+      mechanism.init_state(size),
     )
 
   def one(query, key, value, mask, bias, state, rng):
     memory = mechanism.prepare(params, key, value)
     return mechanism.apply(
-        params, query, memory, mask=mask, bias=bias, state=state, rng=rng
+      params, query, memory, mask=mask, bias=bias, state=state, rng=rng
     )
 
+  mapped: Callable = one
   for _ in lead:
-    one = jax.vmap(one)
-  return one(*operands, mask, bias, state, rng)
+    mapped = jax.vmap(mapped)
+  return mapped(query, key, value, mask, bias, state, rng)
 
 
 def _check(query: Array, key: Array, value: Array):
   """Returns the leading axes, T and S, or raises naming what does not fit."""
   for name, array in (('query', query), ('key', key), ('value', value)):
     if jnp.ndim(array) < 2:
-      raise ValueError(f'{name} has shape {jnp.shape(array)}: [..., length, '
-                       'depth] was expected')
+      raise ValueError(
+        f'{name} has shape {jnp.shape(array)}: [..., length, '
+        'depth] was expected'
+      )
   for name, array in (('key', key), ('value', value)):
     if array.shape[:-2] != query.shape[:-2]:
       raise ValueError(
-          f'{name} has leading axes {array.shape[:-2]} and query has '
-          f'{query.shape[:-2]}: they must be equal'
+        f'{name} has leading axes {array.shape[:-2]} and query has '
+        f'{query.shape[:-2]}: they must be equal'
       )
   if key.shape[-2] != value.shape[-2]:
     raise ValueError(
-        f'key has {key.shape[-2]} positions and value has {value.shape[-2]}: '
-        'they must be equal'
+      f'key has {key.shape[-2]} positions and value has {value.shape[-2]}: '
+      'they must be equal'
     )
   return query.shape[:-2], query.shape[-2], key.shape[-2]
 
@@ -210,6 +213,6 @@ def _broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(array, shape)
   except ValueError:
     raise ValueError(
-        f'{name} has shape {jnp.shape(array)}, which does not broadcast to '
-        f'{shape}'
+      f'{name} has shape {jnp.shape(array)}, which does not broadcast to '
+      f'{shape}'
     ) from None

@@ -4,16 +4,17 @@ import jax
 import jax.numpy as jnp
 
 from attnlab.attention import core
+from attnlab.attention import scores
 
 _glorot = jax.nn.initializers.glorot_uniform()
 
 
 def multi_head(
-    mechanism: core.Attention,
-    *,
-    num_heads: int,
-    head_dim: int,
-    out_dim: int,
+  mechanism: core.Attention,
+  *,
+  num_heads: int,
+  head_dim: int,
+  out_dim: int,
 ) -> core.Attention:
   """Multi-head attention, [c_1 .. c_H] W_O (Vaswani et al. 2017, sec. 3.2.2).
 
@@ -33,56 +34,58 @@ def multi_head(
     rngs = jax.random.split(rng, 5)
     width = num_heads * head_dim
     inner = jax.vmap(
-        lambda rng: mechanism.init(
-            rng, query_dim=head_dim, key_dim=head_dim, value_dim=head_dim
-        )
+      lambda rng: mechanism.init(
+        rng, query_dim=head_dim, key_dim=head_dim, value_dim=head_dim
+      )
     )
     return {
-        'query': _glorot(rngs[0], (query_dim, width)),
-        'key': _glorot(rngs[1], (key_dim, width)),
-        'value': _glorot(rngs[2], (value_dim, width)),
-        'out': _glorot(rngs[3], (width, out_dim)),
-        'heads': inner(jax.random.split(rngs[4], num_heads)),
+      'query': _glorot(rngs[0], (query_dim, width)),
+      'key': _glorot(rngs[1], (key_dim, width)),
+      'value': _glorot(rngs[2], (value_dim, width)),
+      'out': _glorot(rngs[3], (width, out_dim)),
+      'heads': inner(jax.random.split(rngs[4], num_heads)),
     }
 
-  def split(inputs, weight):
+  def split(name, inputs, params):
     """[N, D] -> [H, N, head_dim], as one product for all heads."""
-    outputs = inputs @ weight.astype(inputs.dtype)
+    outputs = scores.project(name, inputs, params[name])
     outputs = outputs.reshape(*inputs.shape[:-1], num_heads, head_dim)
     return jnp.moveaxis(outputs, -2, 0)
 
   def prepare(params, key, value):
     return jax.vmap(mechanism.prepare)(
-        params['heads'],
-        split(key, params['key']),
-        split(value, params['value']),
+      params['heads'],
+      split('key', key, params),
+      split('value', value, params),
     )
 
   def init_state(source_length):
     return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (num_heads, *jnp.shape(leaf))),
-        mechanism.init_state(source_length),
+      lambda leaf: jnp.broadcast_to(leaf, (num_heads, *jnp.shape(leaf))),
+      mechanism.init_state(source_length),
     )
 
   def apply(params, query, memory, *, mask=None, bias=None, state=(), rng=None):
     def head(params, query, memory, mask, bias, state, rng):
       return mechanism.apply(
-          params, query, memory, mask=mask, bias=bias, state=state, rng=rng
+        params, query, memory, mask=mask, bias=bias, state=state, rng=rng
       )
 
     # A mask [T, S] is shared by the heads; one of [H, T, S] has a row each.
-    per_head = lambda array: 0 if jnp.ndim(array) == 3 else None
+    def per_head(array):
+      return 0 if array is not None and array.ndim == 3 else None
+
     axes = (0, 0, 0, per_head(mask), per_head(bias), 0, None)
     if rng is not None:
       rng, axes = jax.random.split(rng, num_heads), (*axes[:-1], 0)
     out = jax.vmap(head, in_axes=axes)(
-        params['heads'],
-        split(query, params['query']),
-        memory,
-        mask,
-        bias,
-        state,
-        rng,
+      params['heads'],
+      split('query', query, params),
+      memory,
+      mask,
+      bias,
+      state,
+      rng,
     )
     joined = jnp.moveaxis(out.context, 0, -2).reshape(query.shape[0], -1)
     context = joined @ params['out'].astype(joined.dtype)

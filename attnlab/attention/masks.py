@@ -40,11 +40,19 @@ def padding(lengths: Array) -> Mask:
 
   Args:
     lengths: [B] integers, or a scalar where all sources are equally long.
+
+  Raises:
+    ValueError: where the mask is used, if the batch has not B rows.
   """
   lengths = jnp.asarray(lengths)
 
   def visible(b, h, i, j):
     del h, i
+    # An index beyond the end would quietly read the last length.
+    if lengths.ndim and jnp.ndim(b) and b.size != lengths.size:
+      raise ValueError(
+        f'padding has {lengths.size} lengths, but the batch has {b.size} rows'
+      )
     return j < (lengths[b] if lengths.ndim else lengths)
 
   return Mask(visible)
@@ -66,11 +74,11 @@ def window(*, left: int, right: int) -> Mask:
 
 
 def dense(
-    mask: Mask | Array,
-    lead: tuple[int, ...],
-    length: int,
-    size: int,
-    query_start: int | Array = 0,
+  mask: Mask | Array,
+  lead: tuple[int, ...],
+  length: int,
+  size: int,
+  query_start: int | Array = 0,
 ) -> Array:
   """Evaluates a mask on the whole [..., T, S] grid.
 
@@ -92,22 +100,23 @@ def dense(
     mask = jnp.asarray(mask)
     if mask.dtype != jnp.bool_:
       raise ValueError(
-          f'mask has dtype {mask.dtype}: booleans were expected, True = may '
-          'attend'
+        f'mask has dtype {mask.dtype}: booleans were expected, True = may '
+        'attend'
       )
     try:
       return jnp.broadcast_to(mask, shape)
     except ValueError:
       raise ValueError(
-          f'mask has shape {mask.shape}, which does not broadcast to {shape}'
+        f'mask has shape {mask.shape}, which does not broadcast to {shape}'
       ) from None
   if len(lead) > 2:
     raise ValueError(
-        f'a mask of positions knows a batch and a head axis; got {lead}'
+      f'a mask of positions knows a batch and a head axis; got {lead}'
     )
   batch = jnp.arange(lead[0] if lead else 1)[:, None, None, None]
   head = jnp.arange(lead[1] if len(lead) == 2 else 1)[:, None, None]
   rows = (query_start + jnp.arange(length))[:, None]
-  visible = mask.visible(batch, head, rows, jnp.arange(size))
+  columns = jnp.arange(size)[None, :]
+  visible = mask.visible(batch, head, rows, columns)
   grid = jnp.broadcast_to(visible, (batch.size, head.size, length, size))
   return grid.reshape(shape)

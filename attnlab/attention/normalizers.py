@@ -25,7 +25,7 @@ class Normalizer(NamedTuple):
   """
 
   apply: Callable[
-      [Array, Array | None, Array | None], tuple[Array, Mapping[str, Array]]
+    [Array, Array | None, Array | None], tuple[Array, Mapping[str, Array]]
   ]
   differentiable: bool = True
   shift_invariant: bool = True

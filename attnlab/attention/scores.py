@@ -1,7 +1,7 @@
 """Scores: how similar is a query to a key.
 
-Each function returns a `Score`. Its keyword-only arguments are the settings that
-a config may give: `attention.score.name=additive` is `additive(**rest)`.
+Each function returns a `Score`. Its keyword-only arguments are the settings
+that a config may give: `attention.score.name=additive` is `additive(**rest)`.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,8 @@ class Score(NamedTuple):
     init: (rng, query_dim, key_dim) -> params.
     prepare: (params, key [S, K]) -> what is computed once per source, a pytree
       of arrays [..., S, D] whose row s depends on key s alone.
-    apply: (params, query [T, Q], prepared) -> scores [T, S], float32.
+    apply: (params, query [T, Q], prepared) -> scores [T, S], float32 (float64
+      for queries and keys of float64).
     depends_on_query: False for attention pooling, which any query may ask.
   """
 
@@ -37,8 +38,8 @@ def _no_params(rng: Array, query_dim: int, key_dim: int) -> PyTree:
   del rng
   if query_dim != key_dim:
     raise ValueError(
-        f'query_dim={query_dim} and key_dim={key_dim}: a dot product needs '
-        'equal depths (bilinear does not)'
+      f'query_dim={query_dim} and key_dim={key_dim}: a dot product needs '
+      'equal depths (bilinear does not)'
     )
   return {}
 
@@ -49,13 +50,13 @@ def _as_is(params: PyTree, key: Array) -> Array:
 
 
 def _products(query: Array, key: Array) -> Array:
-  """All dot products [T, S], accumulated in float32."""
+  """All dot products [T, S], accumulated in float32 at least."""
   if query.shape[-1] != key.shape[-1]:
     raise ValueError(
-        f'query has depth {query.shape[-1]} and key {key.shape[-1]}: a dot '
-        'product needs equal depths (bilinear does not)'
+      f'query has depth {query.shape[-1]} and key {key.shape[-1]}: a dot '
+      'product needs equal depths (bilinear does not)'
     )
-  return jnp.matmul(query, key.T, preferred_element_type=jnp.float32)
+  return jnp.matmul(query, key.T, preferred_element_type=wide(query.dtype))
 
 
 def dot() -> Score:
@@ -83,8 +84,7 @@ def bilinear() -> Score:
     return {'weight': _glorot(rng, (query_dim, key_dim))}
 
   def apply(params, query, key):
-    folded = query @ params['weight'].astype(query.dtype)
-    return _products(folded, key)
+    return _products(project('query', query, params['weight']), key)
 
   return Score(init, _as_is, apply)
 
@@ -101,14 +101,14 @@ def additive(*, hidden: int = 128) -> Score:
   def init(rng, query_dim, key_dim):
     rng_query, rng_key, rng_out = jax.random.split(rng, 3)
     return {
-        'query': _glorot(rng_query, (query_dim, hidden)),
-        'key': _glorot(rng_key, (key_dim, hidden)),
-        'bias': jnp.zeros((hidden,)),
-        'out': _glorot(rng_out, (hidden, 1))[:, 0],
+      'query': _glorot(rng_query, (query_dim, hidden)),
+      'key': _glorot(rng_key, (key_dim, hidden)),
+      'bias': jnp.zeros((hidden,)),
+      'out': _glorot(rng_out, (hidden, 1))[:, 0],
     }
 
   def apply(params, query, prepared):
-    projected = query @ params['query'].astype(query.dtype)
+    projected = project('query', query, params['query'])
     return _hidden_layer(params, projected[:, None, :] + prepared[None, :, :])
 
   return Score(init, _project_key, apply)
@@ -127,9 +127,9 @@ def keys_only(*, hidden: int = 128) -> Score:
     del query_dim
     rng_key, rng_out = jax.random.split(rng)
     return {
-        'key': _glorot(rng_key, (key_dim, hidden)),
-        'bias': jnp.zeros((hidden,)),
-        'out': _glorot(rng_out, (hidden, 1))[:, 0],
+      'key': _glorot(rng_key, (key_dim, hidden)),
+      'bias': jnp.zeros((hidden,)),
+      'out': _glorot(rng_out, (hidden, 1))[:, 0],
     }
 
   def prepare(params, key):
@@ -145,11 +145,37 @@ def keys_only(*, hidden: int = 128) -> Score:
 
 def _project_key(params: PyTree, key: Array) -> Array:
   """W_k k + b [S, A], in the keys' dtype."""
-  weight, bias = params['key'], params['bias']
-  return key @ weight.astype(key.dtype) + bias.astype(key.dtype)
+  bias = params['bias'].astype(key.dtype)
+  return project('key', key, params['key']) + bias[None, :]
 
 
 def _hidden_layer(params: PyTree, inputs: Array) -> Array:
-  """u' tanh(inputs): [..., A] -> [...], summed in float32."""
+  """u' tanh(inputs): [..., A] -> [...], summed in float32 at least."""
   out = params['out'].astype(inputs.dtype)
-  return jnp.matmul(jnp.tanh(inputs), out, preferred_element_type=jnp.float32)
+  return jnp.matmul(
+    jnp.tanh(inputs), out, preferred_element_type=wide(inputs.dtype)
+  )
+
+
+def project(name: str, inputs: Array, weight: Array) -> Array:
+  """x W in the dtype of x: [N, D], [D, A] -> [N, A].
+
+  Args:
+    name: what x is called in the message, such as 'query'.
+    inputs: x.
+    weight: W.
+
+  Raises:
+    ValueError: x has another depth than W; the message names x.
+  """
+  if inputs.shape[-1] != weight.shape[0]:
+    raise ValueError(
+      f'{name} has depth {inputs.shape[-1]}, but the parameters were made '
+      f'for {weight.shape[0]}'
+    )
+  return inputs @ weight.astype(inputs.dtype)
+
+
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+  """What sums of a dtype are kept in: float32 at least."""
+  return jnp.float64 if dtype == jnp.float64 else jnp.float32

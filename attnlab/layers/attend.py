@@ -21,27 +21,27 @@ class Attend(nnx.Module):
   """
 
   def __init__(
-      self,
-      mechanism: attention.Attention,
-      *,
-      query_dim: int,
-      key_dim: int,
-      value_dim: int,
-      rngs: nnx.Rngs,
+    self,
+    mechanism: attention.Attention,
+    *,
+    query_dim: int,
+    key_dim: int,
+    value_dim: int,
+    rngs: nnx.Rngs,
   ):
     self.mechanism = nnx.static(mechanism)
     params = mechanism.init(
-        rngs.params(), query_dim=query_dim, key_dim=key_dim, value_dim=value_dim
+      rngs.params(), query_dim=query_dim, key_dim=key_dim, value_dim=value_dim
     )
     out = jax.eval_shape(
-        lambda: attention.attend(
-            mechanism,
-            params,
-            jnp.zeros((1, query_dim)),
-            jnp.zeros((1, key_dim)),
-            jnp.zeros((1, value_dim)),
-            rng=jax.random.key(0),
-        )
+      lambda: attention.attend(
+        mechanism,
+        params,
+        jnp.zeros((1, query_dim)),
+        jnp.zeros((1, key_dim)),
+        jnp.zeros((1, value_dim)),
+        rng=jax.random.key(0),
+      )
     )
     self.context_dim = out.context.shape[-1]
     self.params = nnx.data(jax.tree.map(nnx.Param, params))
@@ -49,62 +49,62 @@ class Attend(nnx.Module):
   def arrays(self) -> PyTree:
     """The mechanism's parameters as plain arrays."""
     return jax.tree.map(
-        lambda leaf: leaf[...],
-        self.params,
-        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+      lambda leaf: leaf[...],
+      self.params,
+      is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
     )
 
   def prepare(self, key: Array, value: Array) -> attention.Memory:
     """What each source offers: key [B, S, K], value [B, S, V] -> Memory."""
     params = self.arrays()
     return jax.vmap(lambda k, v: self.mechanism.prepare(params, k, v))(
-        key, value
+      key, value
     )
 
   def init_state(self, batch: int, source_length: int) -> PyTree:
     """The alignment before the first step, [B, ...] in every leaf."""
     return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))),
-        self.mechanism.init_state(source_length),
+      lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))),
+      self.mechanism.init_state(source_length),
     )
 
   def __call__(
-      self,
-      query: Array,
-      memory: attention.Memory,
-      *,
-      mask: Array | None = None,
-      state: PyTree = (),
-      rng: Array | None = None,
-  ) -> attention.AttentionOutput:
-    """Reads a memory: query [B, T, Q], mask [B, 1 or T, S] -> [B, T, V]."""
-    return apply(
-        self.mechanism,
-        self.arrays(),
-        query,
-        memory,
-        mask=mask,
-        state=state,
-        rng=rng,
-    )
-
-
-def apply(
-    mechanism: attention.Attention,
-    params: PyTree,
+    self,
     query: Array,
     memory: attention.Memory,
     *,
     mask: Array | None = None,
     state: PyTree = (),
     rng: Array | None = None,
+  ) -> attention.AttentionOutput:
+    """Reads a memory: query [B, T, Q], mask [B, 1 or T, S] -> [B, T, V]."""
+    return apply(
+      self.mechanism,
+      self.arrays(),
+      query,
+      memory,
+      mask=mask,
+      state=state,
+      rng=rng,
+    )
+
+
+def apply(
+  mechanism: attention.Attention,
+  params: PyTree,
+  query: Array,
+  memory: attention.Memory,
+  *,
+  mask: Array | None = None,
+  state: PyTree = (),
+  rng: Array | None = None,
 ) -> attention.AttentionOutput:
   """`mechanism.apply` over a batch, for a scan that carries no modules."""
   rngs = None if rng is None else jax.random.split(rng, query.shape[0])
 
   def one(query, memory, mask, state, rng):
     return mechanism.apply(
-        params, query, memory, mask=mask, state=state, rng=rng
+      params, query, memory, mask=mask, state=state, rng=rng
     )
 
   return jax.vmap(one)(query, memory, mask, state, rngs)

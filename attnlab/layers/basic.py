@@ -6,17 +6,18 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
+
 class Linear(nnx.Module):
   """x W + b, in the compute dtype; parameters are float32."""
 
   def __init__(
-      self,
-      inputs: int,
-      outputs: int,
-      *,
-      bias: bool = True,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    bias: bool = True,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
     init = jax.nn.initializers.glorot_uniform()
     self.weight = nnx.Param(init(rngs.params(), (inputs, outputs)))
@@ -24,10 +25,9 @@ class Linear(nnx.Module):
     self.dtype = dtype
 
   def __call__(self, inputs: Array) -> Array:
-    outputs = inputs.astype(self.dtype) @ self.weight[...].astype(self.dtype)
-    if self.bias is None:
-      return outputs
-    return outputs + self.bias[...].astype(self.dtype)
+    bias = None if self.bias is None else self.bias[...]
+    return affine(inputs, self.weight[...], bias, self.dtype)
+
 
 class Embedding(nnx.Module):
   """Vectors for token ids; id 0 is padding.
@@ -37,12 +37,12 @@ class Embedding(nnx.Module):
   """
 
   def __init__(
-      self,
-      size: int,
-      depth: int,
-      *,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    size: int,
+    depth: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
     init = jax.nn.initializers.normal(depth**-0.5)
     self.table = nnx.Param(init(rngs.params(), (size, depth)))
@@ -51,6 +51,7 @@ class Embedding(nnx.Module):
   def __call__(self, tokens: Array) -> Array:
     """[...] ids -> [..., D]."""
     return self.table[...].astype(self.dtype)[tokens]
+
 
 class LayerNorm(nnx.Module):
   """Layer normalisation over the last axis, computed in float32 (Ba 2016)."""
@@ -65,7 +66,20 @@ class LayerNorm(nnx.Module):
     mean = jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
     x = (x - mean) * jax.lax.rsqrt(variance + 1e-6)
-    return (x * self.scale[...] + self.bias[...]).astype(inputs.dtype)
+    scale, bias = self.scale[...], self.bias[...]
+    x = x * jnp.broadcast_to(scale, x.shape) + jnp.broadcast_to(bias, x.shape)
+    return x.astype(inputs.dtype)
+
+
+def affine(
+  inputs: Array, weight: Array, bias: Array | None, dtype: jnp.dtype
+) -> Array:
+  """x W + b, [..., I] -> [..., O], all three cast to the dtype."""
+  outputs = inputs.astype(dtype) @ weight.astype(dtype)
+  if bias is None:
+    return outputs
+  return outputs + jnp.broadcast_to(bias.astype(dtype), outputs.shape)
+
 
 def dropout(inputs: Array, rate: float, rng: Array | None) -> Array:
   """Inverted dropout; `rng=None` is evaluation and changes nothing.

@@ -11,6 +11,8 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
+from attnlab.layers import basic
+
 Array = jax.Array
 Carry = tuple[Array, ...]  # h first, each [B, H]
 
@@ -79,13 +81,13 @@ class CellParams(nnx.Module):
   """
 
   def __init__(
-      self,
-      cell: str,
-      inputs: int,
-      hidden: int,
-      *,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    cell: str,
+    inputs: int,
+    hidden: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
     self.cell = nnx.static(CELLS[cell]())
     self.hidden = hidden
@@ -93,15 +95,15 @@ class CellParams(nnx.Module):
     gates = self.cell.gates
     orthogonal = jax.nn.initializers.orthogonal()
     self.weight = nnx.Param(
-        jax.nn.initializers.glorot_uniform()(
-            rngs.params(), (inputs, gates * hidden)
-        )
+      jax.nn.initializers.glorot_uniform()(
+        rngs.params(), (inputs, gates * hidden)
+      )
     )
     self.recurrent = nnx.Param(
-        jnp.concatenate(
-            [orthogonal(rngs.params(), (hidden, hidden)) for _ in range(gates)],
-            axis=-1,
-        )
+      jnp.concatenate(
+        [orthogonal(rngs.params(), (hidden, hidden)) for _ in range(gates)],
+        axis=-1,
+      )
     )
     bias = jnp.zeros((gates * hidden,))
     if cell == 'lstm':
@@ -112,32 +114,29 @@ class CellParams(nnx.Module):
 
   def project(self, inputs: Array) -> Array:
     """x W + b_x, [..., I] -> [..., gates*H], in the compute dtype."""
-    weight, bias = self.weight[...], self.bias[...]
-    return inputs.astype(self.dtype) @ weight.astype(self.dtype) + bias.astype(
-        self.dtype
-    )
+    return basic.affine(inputs, self.weight[...], self.bias[...], self.dtype)
 
   def recur(self) -> Callable[[Array], Array]:
     """The function h -> h U + b_h; its weights are read once, outside loops."""
     weight = self.recurrent[...].astype(self.dtype)
     bias = self.recurrent_bias[...].astype(self.dtype)
-    return lambda h: h @ weight + bias
+    return lambda h: basic.affine(h, weight, bias, self.dtype)
 
   def zeros(self, batch: int) -> Carry:
     """The carry before the first step."""
     return tuple(
-        jnp.zeros((batch, self.hidden), self.dtype)
-        for _ in range(self.cell.states)
+      jnp.zeros((batch, self.hidden), self.dtype)
+      for _ in range(self.cell.states)
     )
 
 
 def run(
-    params: CellParams,
-    inputs: Array,
-    mask: Array | None = None,
-    carry: Carry | None = None,
-    *,
-    reverse: bool = False,
+  params: CellParams,
+  inputs: Array,
+  mask: Array | None = None,
+  carry: Carry | None = None,
+  *,
+  reverse: bool = False,
 ) -> tuple[Carry, Array]:
   """Runs one cell over a sequence.
 
@@ -164,7 +163,9 @@ def run(
     new = params.cell.step(carry, x, recur(carry[0]))
     if visible is None:
       return new, new[0]
-    kept = tuple(jnp.where(visible, n, o) for n, o in zip(new, carry))
+    kept = tuple(
+      jnp.where(visible, n, o) for n, o in zip(new, carry, strict=True)
+    )
     return kept, jnp.where(visible, new[0], 0)
 
   carry, outputs = jax.lax.scan(step, carry, (xs, visible), reverse=reverse)
@@ -179,26 +180,26 @@ class Recurrent(nnx.Module):
   """
 
   def __init__(
-      self,
-      cell: str,
-      inputs: int,
-      hidden: int,
-      *,
-      layers: int = 1,
-      bidirectional: bool = True,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    cell: str,
+    inputs: int,
+    hidden: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = True,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
     self.output_dim = hidden * (2 if bidirectional else 1)
     depths = [inputs] + [self.output_dim] * (layers - 1)
     new = lambda depth: CellParams(cell, depth, hidden, rngs=rngs, dtype=dtype)
     self.forward = nnx.List([new(depth) for depth in depths])
     self.backward = nnx.List(
-        [new(depth) for depth in depths] if bidirectional else []
+      [new(depth) for depth in depths] if bidirectional else []
     )
 
   def __call__(
-      self, inputs: Array, mask: Array | None = None
+    self, inputs: Array, mask: Array | None = None
   ) -> tuple[Array, list[tuple[Carry, ...]]]:
     """[B, T, I], [B, T] -> outputs [B, T, D] and each layer's last carries.
 

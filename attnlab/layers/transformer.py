@@ -11,8 +11,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from attnlab import attention
-from attnlab import errors
+from attnlab import attention, errors
 from attnlab.layers import basic
 from attnlab.layers.attend import Attend
 
@@ -33,7 +32,8 @@ def sinusoidal_positions(positions: Array, depth: int) -> Array:
   if depth % 2:
     raise ValueError(f'{depth=} is odd: sinusoidal positions need pairs')
   rates = 10000.0 ** (-jnp.arange(0, depth, 2, dtype=jnp.float32) / depth)
-  angles = positions[..., None].astype(jnp.float32) * rates
+  places = positions[..., None].astype(jnp.float32)
+  angles = places * rates.reshape((1,) * positions.ndim + (-1,))
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
@@ -41,12 +41,12 @@ class FeedForward(nnx.Module):
   """relu(x W_1 + b_1) W_2 + b_2."""
 
   def __init__(
-      self,
-      depth: int,
-      hidden: int,
-      *,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    depth: int,
+    hidden: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
     self.inner = basic.Linear(depth, hidden, rngs=rngs, dtype=dtype)
     self.outer = basic.Linear(hidden, depth, rngs=rngs, dtype=dtype)
@@ -60,40 +60,41 @@ class Layer(nnx.Module):
   """One layer: self-attention, attention over a source if there is one, FFN."""
 
   def __init__(
-      self,
-      mechanism: attention.Attention,
-      depth: int,
-      hidden: int,
-      *,
-      cross: bool,
-      dropout: float,
-      norm: str,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    mechanism: attention.Attention,
+    depth: int,
+    hidden: int,
+    *,
+    cross: bool,
+    dropout: float,
+    norm: str,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
     if norm not in NORMS:
       raise errors.unknown('model.norm', norm, NORMS)
     new = lambda: Attend(
-        mechanism, query_dim=depth, key_dim=depth, value_dim=depth, rngs=rngs
+      mechanism, query_dim=depth, key_dim=depth, value_dim=depth, rngs=rngs
     )
     self.self_attend = new()
-    self.cross_attend = new() if cross else None
+    self.cross_attend: Any = new() if cross else None
     self.feed_forward = FeedForward(depth, hidden, rngs=rngs, dtype=dtype)
     self.norms = nnx.List(
-        [basic.LayerNorm(depth) for _ in range(3 if cross else 2)]
+      [basic.LayerNorm(depth) for _ in range(3 if cross else 2)]
     )
     self.dropout = dropout
     self.norm = norm
 
   def __call__(
-      self,
-      inputs: Array,
-      read_self: Callable[[Array], attention.AttentionOutput],
-      read_source: Callable[[Array], attention.AttentionOutput] | None = None,
-      rng: Array | None = None,
+    self,
+    inputs: Array,
+    read_self: Callable[[Array], attention.AttentionOutput],
+    read_source: Callable[[Array], attention.AttentionOutput] | None = None,
+    rng: Array | None = None,
   ) -> tuple[Array, dict[str, Array]]:
     """[B, T, D] -> [B, T, D] and the weights of both attentions."""
-    rngs = iter(basic.split(rng, 4))
+    *rngs, inner = basic.split(rng, 4)
+    rngs = iter(rngs)
     norms = iter(self.norms)
     weights = {}
 
@@ -116,7 +117,6 @@ class Layer(nnx.Module):
     x = around(attending('self', read_self), inputs)
     if read_source is not None:
       x = around(attending('source', read_source), x)
-    inner = jax.random.fold_in(rng, 1) if rng is not None else None
     x = around(lambda x: self.feed_forward(x, self.dropout, inner), x)
     return x, weights
 
@@ -125,44 +125,46 @@ class Stack(nnx.Module):
   """Layers one upon the other, with a last norm where the norm comes first."""
 
   def __init__(
-      self,
-      mechanism: attention.Attention,
-      depth: int,
-      hidden: int,
-      *,
-      layers: int,
-      cross: bool,
-      dropout: float,
-      norm: str,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype = jnp.float32,
+    self,
+    mechanism: attention.Attention,
+    depth: int,
+    hidden: int,
+    *,
+    layers: int,
+    cross: bool,
+    dropout: float,
+    norm: str,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
   ):
-    self.layers = nnx.List([
+    self.layers = nnx.List(
+      [
         Layer(
-            mechanism,
-            depth,
-            hidden,
-            cross=cross,
-            dropout=dropout,
-            norm=norm,
-            rngs=rngs,
-            dtype=dtype,
+          mechanism,
+          depth,
+          hidden,
+          cross=cross,
+          dropout=dropout,
+          norm=norm,
+          rngs=rngs,
+          dtype=dtype,
         )
         for _ in range(layers)
-    ])
-    self.last_norm = basic.LayerNorm(depth) if norm == 'pre' else None
+      ]
+    )
+    self.last_norm: Any = basic.LayerNorm(depth) if norm == 'pre' else None
 
   def prepare_source(self, states: Array) -> list[attention.Memory]:
     """What each layer makes of the source [B, S, D], once."""
     return [layer.cross_attend.prepare(states, states) for layer in self.layers]
 
   def __call__(
-      self,
-      inputs: Array,
-      mask: Array,
-      source: list[attention.Memory] | None = None,
-      source_mask: Array | None = None,
-      rng: Array | None = None,
+    self,
+    inputs: Array,
+    mask: Array,
+    source: list[attention.Memory] | None = None,
+    source_mask: Array | None = None,
+    rng: Array | None = None,
   ) -> tuple[Array, list[dict[str, Array]]]:
     """Whole sequences: [B, T, D] under mask [B, 1 or T, T]."""
 
@@ -172,12 +174,12 @@ class Stack(nnx.Module):
     return self._run(inputs, read_self, source, source_mask, rng)
 
   def step(
-      self,
-      inputs: Array,
-      caches: list[attention.Memory],
-      position: Array,
-      source: list[attention.Memory],
-      source_mask: Array,
+    self,
+    inputs: Array,
+    caches: list[attention.Memory],
+    position: Array,
+    source: list[attention.Memory],
+    source_mask: Array,
   ) -> tuple[Array, list[attention.Memory], list[dict[str, Array]]]:
     """One position: [B, 1, D]; the caches grow by a row at `position`."""
     grown = []
@@ -185,11 +187,11 @@ class Stack(nnx.Module):
     def read_self(layer, x):
       row = layer.self_attend.prepare(x, x)
       cache = jax.tree.map(
-          lambda cache, row: jax.lax.dynamic_update_slice_in_dim(
-              cache, row.astype(cache.dtype), position, axis=-2
-          ),
-          caches[len(grown)],
-          row,
+        lambda cache, row: jax.lax.dynamic_update_slice_in_dim(
+          cache, row.astype(cache.dtype), position, axis=-2
+        ),
+        caches[len(grown)],
+        row,
       )
       grown.append(cache)
       length = jax.tree.leaves(cache)[0].shape[-2]
@@ -201,13 +203,13 @@ class Stack(nnx.Module):
     return outputs, grown, weights
 
   def empty_caches(
-      self, batch: int, length: int, depth: int, dtype: Any
+    self, batch: int, length: int, depth: int, dtype: Any
   ) -> list[attention.Memory]:
     """A cache of `length` positions a layer, to be filled by `step`."""
     zeros = jnp.zeros((batch, length, depth), dtype)
     return [
-        jax.tree.map(jnp.zeros_like, layer.self_attend.prepare(zeros, zeros))
-        for layer in self.layers
+      jax.tree.map(jnp.zeros_like, layer.self_attend.prepare(zeros, zeros))
+      for layer in self.layers
     ]
 
   def _run(self, x, read_self, source, source_mask, rng):
@@ -217,13 +219,13 @@ class Stack(nnx.Module):
       read_source = None
       if source is not None:
         read_source = lambda x, layer=layer, index=index: layer.cross_attend(
-            x, source[index], mask=source_mask
+          x, source[index], mask=source_mask
         )
       x, weights = layer(
-          x,
-          lambda x, layer=layer: read_self(layer, x),
-          read_source,
-          rngs[index],
+        x,
+        lambda x, layer=layer: read_self(layer, x),
+        read_source,
+        rngs[index],
       )
       records.append(weights)
     if self.last_norm is not None:

@@ -44,9 +44,9 @@ class Counts(NamedTuple):
 
 
 def links(
-    weights: np.ndarray,
-    source_words: Sequence[int],
-    target_words: Sequence[int],
+  weights: np.ndarray,
+  source_words: Sequence[int],
+  target_words: Sequence[int],
 ) -> Links:
   """The strongest source piece of every target piece, as links of words.
 
@@ -61,16 +61,16 @@ def links(
   """
   rows = weights[: len(target_words)].argmax(axis=-1)
   return {
-      (int(source_words[s]), int(t))
-      for s, t in zip(rows, target_words, strict=True)
-      if s < len(source_words)
+    (int(source_words[s]), int(t))
+    for s, t in zip(rows, target_words, strict=True)
+    if s < len(source_words)
   }
 
 
 def compare(
-    proposed: Links,
-    sure: Iterable[Sequence[int]],
-    possible: Iterable[Sequence[int]] = (),
+  proposed: Links,
+  sure: Iterable[Sequence[int]],
+  possible: Iterable[Sequence[int]] = (),
 ) -> Counts:
   """Counts one sentence's links against its gold.
 
@@ -82,17 +82,16 @@ def compare(
   gold = {(int(s), int(t)) for s, t in sure}
   allowed = gold | {(int(s), int(t)) for s, t in possible}
   return Counts(
-      len(proposed),
-      len(gold),
-      len(proposed & gold),
-      len(proposed & allowed),
+    len(proposed),
+    len(gold),
+    len(proposed & gold),
+    len(proposed & allowed),
   )
 
 
 def diagonal(source_length: int, target_length: int) -> Links:
   """The baseline that links by relative position alone."""
-  return {
-      (min(int((t + 0.5) * source_length / target_length), source_length - 1), t)
-      for t in range(target_length)
-      if source_length
-  }
+  if not source_length:
+    return set()
+  ratio = source_length / target_length if target_length else 0.0
+  return {(int((t + 0.5) * ratio), t) for t in range(target_length)}

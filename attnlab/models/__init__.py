@@ -7,29 +7,28 @@ Each function's keyword-only arguments are the settings that a config may give:
 from flax import nnx
 import jax.numpy as jnp
 
-from attnlab import attention
-from attnlab import errors
+from attnlab import attention, errors
 from attnlab.layers import recurrent
 from attnlab.models import seq2seq
 from attnlab.models import transformer as transformer_lib
 
 
 def fixed(
-    source_size: int,
-    target_size: int,
-    mechanism: attention.Attention | None,
-    rngs: nnx.Rngs,
-    dtype: jnp.dtype = jnp.float32,
-    *,
-    context: str = 'projected',
-    use: str = 'every_step',
-    cell: str = 'gru',
-    embedding: int = 256,
-    hidden: int = 256,
-    layers: int = 1,
-    bidirectional: bool = True,
-    dropout: float = 0.2,
-    tie: bool = False,
+  source_size: int,
+  target_size: int,
+  mechanism: attention.Attention | None,
+  rngs: nnx.Rngs,
+  dtype: jnp.dtype = jnp.float32,
+  *,
+  context: str = 'projected',
+  use: str = 'every_step',
+  cell: str = 'gru',
+  embedding: int = 256,
+  hidden: int = 256,
+  layers: int = 1,
+  bidirectional: bool = True,
+  dropout: float = 0.2,
+  tie: bool = False,
 ) -> seq2seq.Seq2Seq:
   """Encoder-decoder without attention (Cho et al. 2014; Sutskever 2014).
 
@@ -52,28 +51,28 @@ def fixed(
   del mechanism
   settings = _cells(cell, embedding, hidden, layers, dropout, rngs, dtype)
   encoder = seq2seq.Encoder(
-      source_size, bidirectional=bidirectional, **settings
+    source_size, bidirectional=bidirectional, **settings
   )
   decoder = seq2seq.FixedDecoder(
-      target_size, encoder, context=context, use=use, tie=tie, **settings
+    target_size, encoder, context=context, use=use, tie=tie, **settings
   )
   return seq2seq.Seq2Seq(encoder, decoder)
 
 
 def bahdanau(
-    source_size: int,
-    target_size: int,
-    mechanism: attention.Attention,
-    rngs: nnx.Rngs,
-    dtype: jnp.dtype = jnp.float32,
-    *,
-    cell: str = 'gru',
-    embedding: int = 256,
-    hidden: int = 256,
-    layers: int = 1,
-    bidirectional: bool = True,
-    dropout: float = 0.2,
-    tie: bool = False,
+  source_size: int,
+  target_size: int,
+  mechanism: attention.Attention,
+  rngs: nnx.Rngs,
+  dtype: jnp.dtype = jnp.float32,
+  *,
+  cell: str = 'gru',
+  embedding: int = 256,
+  hidden: int = 256,
+  layers: int = 1,
+  bidirectional: bool = True,
+  dropout: float = 0.2,
+  tie: bool = False,
 ) -> seq2seq.Seq2Seq:
   """Attends before the step, with s_{t-1} (Bahdanau et al. 2014).
 
@@ -81,28 +80,28 @@ def bahdanau(
   """
   settings = _cells(cell, embedding, hidden, layers, dropout, rngs, dtype)
   encoder = seq2seq.Encoder(
-      source_size, bidirectional=bidirectional, **settings
+    source_size, bidirectional=bidirectional, **settings
   )
   decoder = seq2seq.BahdanauDecoder(
-      target_size, encoder, mechanism, tie=tie, **settings
+    target_size, encoder, mechanism, tie=tie, **settings
   )
   return seq2seq.Seq2Seq(encoder, decoder)
 
 
 def luong(
-    source_size: int,
-    target_size: int,
-    mechanism: attention.Attention,
-    rngs: nnx.Rngs,
-    dtype: jnp.dtype = jnp.float32,
-    *,
-    cell: str = 'lstm',
-    embedding: int = 256,
-    hidden: int = 256,
-    layers: int = 1,
-    bidirectional: bool = True,
-    dropout: float = 0.2,
-    tie: bool = False,
+  source_size: int,
+  target_size: int,
+  mechanism: attention.Attention,
+  rngs: nnx.Rngs,
+  dtype: jnp.dtype = jnp.float32,
+  *,
+  cell: str = 'lstm',
+  embedding: int = 256,
+  hidden: int = 256,
+  layers: int = 1,
+  bidirectional: bool = True,
+  dropout: float = 0.2,
+  tie: bool = False,
 ) -> seq2seq.Seq2Seq:
   """Attends after the step, with s_t, and feeds h~_t on (Luong et al. 2015).
 
@@ -110,28 +109,28 @@ def luong(
   """
   settings = _cells(cell, embedding, hidden, layers, dropout, rngs, dtype)
   encoder = seq2seq.Encoder(
-      source_size, bidirectional=bidirectional, **settings
+    source_size, bidirectional=bidirectional, **settings
   )
   decoder = seq2seq.LuongDecoder(
-      target_size, encoder, mechanism, tie=tie, **settings
+    target_size, encoder, mechanism, tie=tie, **settings
   )
   return seq2seq.Seq2Seq(encoder, decoder)
 
 
 def transformer(
-    source_size: int,
-    target_size: int,
-    mechanism: attention.Attention,
-    rngs: nnx.Rngs,
-    dtype: jnp.dtype = jnp.float32,
-    *,
-    depth: int = 128,
-    hidden: int = 256,
-    heads: int = 4,
-    layers: int = 4,
-    dropout: float = 0.3,
-    norm: str = 'post',
-    share: bool = False,
+  source_size: int,
+  target_size: int,
+  mechanism: attention.Attention,
+  rngs: nnx.Rngs,
+  dtype: jnp.dtype = jnp.float32,
+  *,
+  depth: int = 128,
+  hidden: int = 256,
+  heads: int = 4,
+  layers: int = 4,
+  dropout: float = 0.3,
+  norm: str = 'post',
+  share: bool = False,
 ) -> transformer_lib.Transformer:
   """Transformer encoder and decoder (Vaswani et al. 2017).
 
@@ -153,27 +152,27 @@ def transformer(
   """
   if depth % heads:
     raise errors.UserError(
-        f'model.heads={heads} does not divide model.depth={depth}'
+      f'model.heads={heads} does not divide model.depth={depth}'
     )
   if share and source_size != target_size:
     raise errors.UserError(
-        f'model.share=True needs one vocabulary: the source has {source_size} '
-        f'entries and the target {target_size} (data.share_vocabulary=True)'
+      f'model.share=True needs one vocabulary: the source has {source_size} '
+      f'entries and the target {target_size} (data.share_vocabulary=True)'
     )
   return transformer_lib.Transformer(
-      source_size,
-      target_size,
-      attention.heads.multi_head(
-          mechanism, num_heads=heads, head_dim=depth // heads, out_dim=depth
-      ),
-      depth=depth,
-      hidden=hidden,
-      layers=layers,
-      dropout=dropout,
-      norm=norm,
-      share=share,
-      rngs=rngs,
-      dtype=dtype,
+    source_size,
+    target_size,
+    attention.heads.multi_head(
+      mechanism, num_heads=heads, head_dim=depth // heads, out_dim=depth
+    ),
+    depth=depth,
+    hidden=hidden,
+    layers=layers,
+    dropout=dropout,
+    norm=norm,
+    share=share,
+    rngs=rngs,
+    dtype=dtype,
   )
 
 
@@ -182,11 +181,11 @@ def _cells(cell, embedding, hidden, layers, dropout, rngs, dtype):
   if cell not in recurrent.CELLS:
     raise errors.unknown('model.cell', cell, recurrent.CELLS)
   return {
-      'cell': cell,
-      'embedding': embedding,
-      'hidden': hidden,
-      'layers': layers,
-      'dropout': dropout,
-      'rngs': rngs,
-      'dtype': dtype,
+    'cell': cell,
+    'embedding': embedding,
+    'hidden': hidden,
+    'layers': layers,
+    'dropout': dropout,
+    'rngs': rngs,
+    'dtype': dtype,
   }

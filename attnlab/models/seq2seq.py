@@ -19,8 +19,7 @@ import jax.numpy as jnp
 
 from attnlab import errors
 from attnlab.layers import attend as attend_lib
-from attnlab.layers import basic
-from attnlab.layers import recurrent
+from attnlab.layers import basic, recurrent
 
 Array = jax.Array
 PyTree = Any
@@ -38,27 +37,27 @@ class Encoder(nnx.Module):
   """Embedding and recurrent layers: [B, S] ids -> states [B, S, D]."""
 
   def __init__(
-      self,
-      size: int,
-      *,
-      cell: str,
-      embedding: int,
-      hidden: int,
-      layers: int,
-      bidirectional: bool,
-      dropout: float,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype,
+    self,
+    size: int,
+    *,
+    cell: str,
+    embedding: int,
+    hidden: int,
+    layers: int,
+    bidirectional: bool,
+    dropout: float,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype,
   ):
     self.embed = basic.Embedding(size, embedding, rngs=rngs, dtype=dtype)
     self.recurrent = recurrent.Recurrent(
-        cell,
-        embedding,
-        hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        rngs=rngs,
-        dtype=dtype,
+      cell,
+      embedding,
+      hidden,
+      layers=layers,
+      bidirectional=bidirectional,
+      rngs=rngs,
+      dtype=dtype,
     )
     self.dropout = dropout
     self.output_dim = self.recurrent.output_dim
@@ -82,70 +81,95 @@ class Decoder(nnx.Module):
   """
 
   def __init__(
-      self,
-      size: int,
-      *,
-      cell: str,
-      embedding: int,
-      hidden: int,
-      layers: int,
-      extra: int,
-      features: int,
-      source_dim: int,
-      dropout: float,
-      tie: bool,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype,
+    self,
+    size: int,
+    *,
+    cell: str,
+    embedding: int,
+    hidden: int,
+    layers: int,
+    extra: int,
+    features: int,
+    source_dim: int | None,
+    dropout: float,
+    tie: bool,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype,
   ):
     if tie and features != embedding:
       raise errors.UserError(
-          f'model.tie=True needs an output of the depth of the embedding: '
-          f'{features} is not model.embedding={embedding}'
+        f'model.tie=True needs an output of the depth of the embedding: '
+        f'{features} is not model.embedding={embedding}'
       )
     self.embed = basic.Embedding(size, embedding, rngs=rngs, dtype=dtype)
     depths = [embedding] + [hidden] * (layers - 1)
-    self.cells = nnx.List([
+    self.cells = nnx.List(
+      [
         recurrent.CellParams(cell, depth, hidden, rngs=rngs, dtype=dtype)
         for depth in depths
-    ])
+      ]
+    )
     gates = self.cells[0].cell.gates
     # [E y; extra] W as two products: the words' is computed outside the loop.
-    self.extra = (
-        basic.Linear(extra, gates * hidden, bias=False, rngs=rngs, dtype=dtype)
-        if extra
-        else None
+    self.extra: Any = (
+      basic.Linear(extra, gates * hidden, bias=False, rngs=rngs, dtype=dtype)
+      if extra
+      else None
     )
     states = layers * self.cells[0].cell.states
-    self.start = basic.Linear(
-        source_dim, states * hidden, rngs=rngs, dtype=dtype
+    self.start = (
+      basic.Linear(source_dim, states * hidden, rngs=rngs, dtype=dtype)
+      if source_dim
+      else None
     )
     self.output = Output(
-        features, size, self.embed if tie else None, rngs=rngs, dtype=dtype
+      features, size, self.embed if tie else None, rngs=rngs, dtype=dtype
     )
     self.hidden = hidden
     self.dropout = dropout
 
+  def memory(self, states: Array, mask: Array, last: Array) -> PyTree:
+    """What every step reads: states [B, S, D], mask [B, S], h_S [B, D]."""
+    raise NotImplementedError
+
+  def carry(self, memory: PyTree) -> PyTree:
+    """The state before the first word."""
+    raise NotImplementedError
+
+  def advance(self, memory: PyTree, carry: PyTree, x: Array):
+    """One step: x is the projected word [B, gates*H]; returns carry, record.
+
+    The record holds 'state' [B, H], 'context' [B, V] and 'weights' [B, S].
+    """
+    raise NotImplementedError
+
+  def features(self, y: dict[str, Array], embedded: Array) -> Array:
+    """What the output layer sees, from records and words [..., E]."""
+    raise NotImplementedError
+
   def start_cells(self, summary: Array) -> list[recurrent.Carry]:
     """s_0 = tanh(W summary + b), for every layer and state."""
     parts = jnp.split(
-        jnp.tanh(self.start(summary)),
-        len(self.cells) * self.cells[0].cell.states,
-        axis=-1,
+      jnp.tanh(self.start(summary)),
+      len(self.cells) * self.cells[0].cell.states,
+      axis=-1,
     )
     states = self.cells[0].cell.states
     return [
-        tuple(parts[i * states : (i + 1) * states])
-        for i in range(len(self.cells))
+      tuple(parts[i * states : (i + 1) * states])
+      for i in range(len(self.cells))
     ]
 
   def advance_cells(
-      self, carries: list[recurrent.Carry], x: Array, extra: Array | None
+    self, carries: list[recurrent.Carry], x: Array, extra: Array | None
   ) -> list[recurrent.Carry]:
-    """One step of all layers: x is the projected word, extra [B, D] unprojected."""
-    if extra is not None:
+    """One step of all layers; x is projected, extra [B, D] is not yet."""
+    if self.extra is not None:
       x = x + self.extra(extra)
     new = []
-    for index, (params, carry) in enumerate(zip(self.cells, carries)):
+    for index, (params, carry) in enumerate(
+      zip(self.cells, carries, strict=True)
+    ):
       if index:
         x = params.project(new[-1][0])
       new.append(params.cell.step(carry, x, params.recur()(carry[0])))
@@ -175,33 +199,34 @@ class Output(nnx.Module):
   """The output layer, features -> logits; tied, it reads the embedding."""
 
   def __init__(
-      self,
-      features: int,
-      size: int,
-      embed: basic.Embedding | None,
-      *,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype,
+    self,
+    features: int,
+    size: int,
+    embed: basic.Embedding | None,
+    *,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype,
   ):
-    self.embed = embed
+    self.embed: Any = embed
     init = jax.nn.initializers.glorot_uniform()
     self.weight = (
-        None if embed else nnx.Param(init(rngs.params(), (features, size)))
+      None if embed else nnx.Param(init(rngs.params(), (features, size)))
     )
     self.bias = nnx.Param(jnp.zeros((size,)))
     self.dtype = dtype
 
   def kernel(self) -> Array:
     """[F, V], in the compute dtype."""
-    weight = self.embed.table[...].T if self.embed else self.weight[...]
-    return weight.astype(self.dtype)
+    if self.weight is None:
+      return self.embed.table[...].T.astype(self.dtype)
+    return self.weight[...].astype(self.dtype)
 
   def __call__(self, features: Array) -> Array:
     """[..., F] -> logits [..., V], float32."""
     logits = jnp.matmul(
-        features, self.kernel(), preferred_element_type=jnp.float32
+      features, self.kernel(), preferred_element_type=jnp.float32
     )
-    return logits + self.bias[...]
+    return logits + jnp.broadcast_to(self.bias[...], logits.shape)
 
 
 class FixedDecoder(Decoder):
@@ -220,28 +245,30 @@ class FixedDecoder(Decoder):
     source_dim = encoder.output_dim
     if context == 'last' and use == 'init' and source_dim != hidden:
       raise errors.UserError(
-          f"model.context='last' starts the decoder at h_S itself, but h_S has "
-          f'{source_dim} units and the decoder {hidden}: choose '
-          "model.context='projected' or model.bidirectional=False"
+        f"model.context='last' starts the decoder at h_S itself, but h_S has "
+        f'{source_dim} units and the decoder {hidden}: choose '
+        "model.context='projected' or model.bidirectional=False"
       )
     depth = source_dim if context == 'last' else hidden
     every = use == 'every_step'
+    # With 'last' and 'init', s_0 is the context itself: nothing to project.
+    as_is = context == 'last' and not every
     super().__init__(
-        size,
-        extra=depth if every else 0,
-        features=settings['embedding'],
-        source_dim=depth,
-        **settings,
+      size,
+      extra=depth if every else 0,
+      features=settings['embedding'],
+      source_dim=None if as_is else depth,
+      **settings,
     )
     rngs, dtype = settings['rngs'], settings['dtype']
-    self.project = (
-        None
-        if context == 'last'
-        else basic.Linear(source_dim, depth, rngs=rngs, dtype=dtype)
+    self.project: Any = (
+      None
+      if context == 'last'
+      else basic.Linear(source_dim, depth, rngs=rngs, dtype=dtype)
     )
     seen = hidden + settings['embedding'] + (depth if every else 0)
     self.combine = basic.Linear(
-        seen, settings['embedding'], rngs=rngs, dtype=dtype
+      seen, settings['embedding'], rngs=rngs, dtype=dtype
     )
     self.context = context
     self.every = every
@@ -256,11 +283,11 @@ class FixedDecoder(Decoder):
 
   def carry(self, memory):
     context = memory['context']
-    if self.context == 'last' and not self.every:
+    if self.start is None:
       # s_0 = c itself; an LSTM's cell state starts at zero.
       cells = [
-          (context, *(jnp.zeros_like(context),) * (p.cell.states - 1))
-          for p in self.cells
+        (context, *(jnp.zeros_like(context),) * (p.cell.states - 1))
+        for p in self.cells
       ]
     else:
       cells = self.start_cells(context)
@@ -269,7 +296,7 @@ class FixedDecoder(Decoder):
   def advance(self, memory, carry, x):
     context = memory['context']
     cells = self.advance_cells(
-        carry['cells'], x, context if self.every else None
+      carry['cells'], x, context if self.every else None
     )
     # There are no weights; the records keep their shape all the same.
     weights = jnp.zeros(memory['mask'].shape, jnp.float32)
@@ -286,44 +313,44 @@ class AttentionDecoder(Decoder):
 
   def __init__(self, size, encoder, mechanism, *, extra=None, **settings):
     self.attend = attend_lib.Attend(
-        mechanism,
-        query_dim=settings['hidden'],
-        key_dim=encoder.output_dim,
-        value_dim=encoder.output_dim,
-        rngs=settings['rngs'],
+      mechanism,
+      query_dim=settings['hidden'],
+      key_dim=encoder.output_dim,
+      value_dim=encoder.output_dim,
+      rngs=settings['rngs'],
     )
     super().__init__(
-        size,
-        source_dim=encoder.output_dim,
-        extra=self.attend.context_dim if extra is None else extra,
-        **settings,
+      size,
+      source_dim=encoder.output_dim,
+      extra=self.attend.context_dim if extra is None else extra,
+      **settings,
     )
 
   def memory(self, states, mask, last):
     return {
-        'source': self.attend.prepare(states, states),
-        'mask': mask,
-        'last': last,
+      'source': self.attend.prepare(states, states),
+      'mask': mask,
+      'last': last,
     }
 
   def carry(self, memory):
     batch, length = memory['mask'].shape
     return {
-        'cells': self.start_cells(memory['last']),
-        'alignment': self.attend.init_state(batch, length),
+      'cells': self.start_cells(memory['last']),
+      'alignment': self.attend.init_state(batch, length),
     }
 
   def read(self, memory, query, alignment):
     """query [B, H] -> context [B, V], weights [B, S], the next alignment."""
     out = self.attend(
-        query[:, None],
-        memory['source'],
-        mask=memory['mask'][:, None],
-        state=alignment,
+      query[:, None],
+      memory['source'],
+      mask=memory['mask'][:, None],
+      state=alignment,
     )
     # Several heads are recorded as their mean.
     weights = out.weights.reshape(
-        query.shape[0], -1, out.weights.shape[-1]
+      query.shape[0], -1, out.weights.shape[-1]
     ).mean(axis=1)
     return out.context[:, 0], weights, out.state
 
@@ -337,14 +364,12 @@ class BahdanauDecoder(AttentionDecoder):
 
   def __init__(self, size, encoder, mechanism, **settings):
     embedding, hidden = settings['embedding'], settings['hidden']
-    super().__init__(
-        size, encoder, mechanism, features=embedding, **settings
-    )
+    super().__init__(size, encoder, mechanism, features=embedding, **settings)
     self.combine = basic.Linear(
-        hidden + embedding + self.attend.context_dim,
-        embedding,
-        rngs=settings['rngs'],
-        dtype=settings['dtype'],
+      hidden + embedding + self.attend.context_dim,
+      embedding,
+      rngs=settings['rngs'],
+      dtype=settings['dtype'],
     )
 
   def advance(self, memory, carry, x):
@@ -369,13 +394,13 @@ class LuongDecoder(AttentionDecoder):
   def __init__(self, size, encoder, mechanism, **settings):
     hidden = settings['hidden']
     super().__init__(
-        size, encoder, mechanism, extra=hidden, features=hidden, **settings
+      size, encoder, mechanism, extra=hidden, features=hidden, **settings
     )
     self.combine = basic.Linear(
-        self.attend.context_dim + hidden,
-        hidden,
-        rngs=settings['rngs'],
-        dtype=settings['dtype'],
+      self.attend.context_dim + hidden,
+      hidden,
+      rngs=settings['rngs'],
+      dtype=settings['dtype'],
     )
 
   def carry(self, memory):
@@ -431,8 +456,7 @@ class Seq2Seq(nnx.Module):
     memory = self.encode(batch['source'], rngs[0])
     carry = self.decoder.carry(memory)
     features, records = self.decoder.unroll(
-        memory, carry, batch['target'], rngs[1]
+      memory, carry, batch['target'], rngs[1]
     )
     out = {**records, 'features': features, 'memory': memory}
     return self.output(features), out
-

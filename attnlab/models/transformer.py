@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab import attention
-from attnlab.layers import basic
-from attnlab.layers import transformer
+from attnlab.layers import basic, transformer
 from attnlab.models import seq2seq
 
 Array = jax.Array
@@ -23,38 +22,38 @@ class Transformer(nnx.Module):
   """Encoder and decoder stacks; sinusoidal positions; tied output layer."""
 
   def __init__(
-      self,
-      source_size: int,
-      target_size: int,
-      mechanism: attention.Attention,
-      *,
-      depth: int,
-      hidden: int,
-      layers: int,
-      dropout: float,
-      norm: str,
-      share: bool,
-      rngs: nnx.Rngs,
-      dtype: jnp.dtype,
+    self,
+    source_size: int,
+    target_size: int,
+    mechanism: attention.Attention,
+    *,
+    depth: int,
+    hidden: int,
+    layers: int,
+    dropout: float,
+    norm: str,
+    share: bool,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype,
   ):
     settings = {
-        'layers': layers,
-        'dropout': dropout,
-        'norm': norm,
-        'rngs': rngs,
-        'dtype': dtype,
+      'layers': layers,
+      'dropout': dropout,
+      'norm': norm,
+      'rngs': rngs,
+      'dtype': dtype,
     }
     embed = lambda size: basic.Embedding(size, depth, rngs=rngs, dtype=dtype)
     self.source_embed = embed(source_size)
     self.target_embed = self.source_embed if share else embed(target_size)
     self.encoder = transformer.Stack(
-        mechanism, depth, hidden, cross=False, **settings
+      mechanism, depth, hidden, cross=False, **settings
     )
     self.decoder = transformer.Stack(
-        mechanism, depth, hidden, cross=True, **settings
+      mechanism, depth, hidden, cross=True, **settings
     )
     self.output = seq2seq.Output(
-        depth, target_size, self.target_embed, rngs=rngs, dtype=dtype
+      depth, target_size, self.target_embed, rngs=rngs, dtype=dtype
     )
     self.depth = depth
     self.dropout = dropout
@@ -74,9 +73,9 @@ class Transformer(nnx.Module):
     x = self._embed(self.source_embed, source, positions, rngs[0])
     states, records = self.encoder(x, mask, rng=rngs[1])
     return {
-        'source': self.decoder.prepare_source(states),
-        'mask': mask,
-        'weights': [record['self'] for record in records],
+      'source': self.decoder.prepare_source(states),
+      'mask': mask,
+      'weights': [record['self'] for record in records],
     }
 
   def init_carry(self, memory: PyTree, length: int) -> PyTree:
@@ -92,7 +91,7 @@ class Transformer(nnx.Module):
     positions = jnp.broadcast_to(position, (1, 1))
     x = self._embed(self.target_embed, token[:, None], positions, None)
     x, carry, records = self.decoder.step(
-        x, carry, position, memory['source'], memory['mask']
+      x, carry, position, memory['source'], memory['mask']
     )
     weights = _mean_heads(records[-1]['source'])
     return self.output(x[:, 0]), carry, weights[:, 0]
@@ -111,17 +110,17 @@ class Transformer(nnx.Module):
     positions = jnp.arange(length)
     x = self._embed(self.target_embed, tokens, positions[None], rngs[1])
     causal = attention.masks.dense(
-        attention.masks.causal(), (rows,), length, length
+      attention.masks.causal(), (rows,), length, length
     )
     features, records = self.decoder(
-        x, causal, memory['source'], memory['mask'], rng=rngs[2]
+      x, causal, memory['source'], memory['mask'], rng=rngs[2]
     )
     out = {
-        'features': features,
-        'weights': _mean_heads(records[-1]['source']),
-        'self_weights': [record['self'] for record in records],
-        'source_weights': [record['source'] for record in records],
-        'memory': memory,
+      'features': features,
+      'weights': _mean_heads(records[-1]['source']),
+      'self_weights': [record['self'] for record in records],
+      'source_weights': [record['source'] for record in records],
+      'memory': memory,
     }
     return self.output(features), out
 

@@ -1,7 +1,5 @@
 """Tasks: batch, loss, evaluation and decoding around a model."""
 
-from attnlab.tasks.base import build
-from attnlab.tasks.base import Prediction
-from attnlab.tasks.base import Task
+from attnlab.tasks.base import Prediction, Task, build
 
 __all__ = ['Prediction', 'Task', 'build']

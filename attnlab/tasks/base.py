@@ -10,9 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attnlab import attention
-from attnlab import configs
-from attnlab import errors
+from attnlab import attention, configs, errors
 
 TASKS = ('translation',)
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -104,11 +102,11 @@ def mechanism(config: Mapping[str, Any]) -> attention.Attention:
   """The mechanism that `config.attention` describes."""
   score, score_settings = part('attention.score', config['score'])
   normalizer, normalizer_settings = part(
-      'attention.normalizer', config['normalizer']
+    'attention.normalizer', config['normalizer']
   )
   return attention.compose(
-      score=score(**score_settings),
-      normalizer=normalizer(**normalizer_settings),
+    score=score(**score_settings),
+    normalizer=normalizer(**normalizer_settings),
   )
 
 

@@ -25,12 +25,12 @@ class Decoded(NamedTuple):
 
 
 def greedy(
-    step: Callable[..., tuple[Array, PyTree, Array]],
-    memory: PyTree,
-    carry: PyTree,
-    *,
-    batch: int,
-    length: int,
+  step: Callable[..., tuple[Array, PyTree, Array]],
+  memory: PyTree,
+  carry: PyTree,
+  *,
+  batch: int,
+  length: int,
 ) -> Decoded:
   """Takes the likeliest word at every step.
 
@@ -58,26 +58,26 @@ def greedy(
     return position + 1, done | (chosen == EOS), chosen, carry, tokens, score
 
   state = (
-      jnp.int32(0),
-      jnp.zeros((batch,), bool),
-      jnp.full((batch,), BOS, jnp.int32),
-      carry,
-      jnp.zeros((batch, length), jnp.int32),
-      jnp.zeros((batch,), jnp.float32),
+    jnp.int32(0),
+    jnp.zeros((batch,), bool),
+    jnp.full((batch,), BOS, jnp.int32),
+    carry,
+    jnp.zeros((batch, length), jnp.int32),
+    jnp.zeros((batch,), jnp.float32),
   )
   *_, tokens, score = jax.lax.while_loop(more, advance, state)
   return Decoded(tokens, score)
 
 
 def beam(
-    step: Callable[..., tuple[Array, PyTree, Array]],
-    memory: PyTree,
-    carry: PyTree,
-    *,
-    batch: int,
-    length: int,
-    size: int,
-    length_penalty: float,
+  step: Callable[..., tuple[Array, PyTree, Array]],
+  memory: PyTree,
+  carry: PyTree,
+  *,
+  batch: int,
+  length: int,
+  size: int,
+  length_penalty: float,
 ) -> Decoded:
   """Beam search; a hypothesis scores log p / ((5 + n) / 6)^a (Wu et al. 2016).
 
@@ -87,7 +87,7 @@ def beam(
     carry: before the first word, likewise.
     batch: B.
     length: the most words, eos included.
-    size: hypotheses kept; 1 is greedy search.
+    size: hypotheses kept.
     length_penalty: a; 0 compares plain log-probabilities.
 
   Returns:
@@ -111,22 +111,25 @@ def beam(
     logits, carry, _ = step(memory, carry, last.reshape(-1), position)
     gains = jax.nn.log_softmax(_forbid(logits)).reshape(batch, size, -1)
     # Two candidates a place: if all of one half end, the other lives on.
-    each, words = jax.lax.top_k(gains, 2 * size)
+    width = min(2 * size, gains.shape[-1])
+    each, words = jax.lax.top_k(gains, width)
     totals = (alive[:, :, None] + each).reshape(batch, -1)
     totals, places = jax.lax.top_k(totals, 2 * size)
     words = jnp.take_along_axis(words.reshape(batch, -1), places, axis=1)
-    parents = places // (2 * size)
+    parents = places // width
     grown = jnp.take_along_axis(tokens, parents[:, :, None], axis=1)
     grown = grown.at[:, :, position].set(words)
     ends = words == EOS
 
     count = (position + 1).astype(jnp.float32)
-    scores = jnp.where(ends, totals / penalty(count), _NEVER)
+    # Divided by the penalty, what never was might pass for finished.
+    real = ends & (totals > _NEVER / 2)
+    scores = jnp.where(real, totals / penalty(count), _NEVER)
     ended_score, kept = jax.lax.top_k(
-        jnp.concatenate([ended_score, scores], axis=1), size
+      jnp.concatenate([ended_score, scores], axis=1), size
     )
     ended = jnp.take_along_axis(
-        jnp.concatenate([ended, grown], axis=1), kept[:, :, None], axis=1
+      jnp.concatenate([ended, grown], axis=1), kept[:, :, None], axis=1
     )
 
     alive, kept = jax.lax.top_k(jnp.where(ends, _NEVER, totals), size)
@@ -139,22 +142,22 @@ def beam(
 
   alone = jnp.where(jnp.arange(size) == 0, 0.0, _NEVER)  # one start, not `size`
   state = (
-      jnp.int32(0),
-      jnp.zeros((batch, size, length), jnp.int32),
-      jnp.tile(alone, (batch, 1)),
-      carry,
-      jnp.zeros((batch, size, length), jnp.int32),
-      jnp.full((batch, size), _NEVER),
-      jnp.full((batch, size), BOS, jnp.int32),
+    jnp.int32(0),
+    jnp.zeros((batch, size, length), jnp.int32),
+    jnp.tile(alone, (batch, 1)),
+    carry,
+    jnp.zeros((batch, size, length), jnp.int32),
+    jnp.full((batch, size), _NEVER),
+    jnp.full((batch, size), BOS, jnp.int32),
   )
   state = jax.lax.while_loop(more, advance, state)
   _, tokens, alive, _, ended, ended_score, _ = state
   finished = ended_score[:, 0] > _NEVER
   return Decoded(
-      jnp.where(finished[:, None], ended[:, 0], tokens[:, 0]),
-      jnp.where(
-          finished, ended_score[:, 0], alive[:, 0] / penalty(float(length))
-      ),
+    jnp.where(finished[:, None], ended[:, 0], tokens[:, 0]),
+    jnp.where(
+      finished, ended_score[:, 0], alive[:, 0] / penalty(float(length))
+    ),
   )
 
 

@@ -12,12 +12,12 @@ _ROWS = 128  # logits of so many rows stay in a core's cache
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def linear_cross_entropy(
-    features: Array,
-    kernel: Array,
-    bias: Array,
-    targets: Array,
-    weights: Array,
-    label_smoothing: float,
+  features: Array,
+  kernel: Array,
+  bias: Array,
+  targets: Array,
+  weights: Array,
+  label_smoothing: float,
 ) -> tuple[Array, Array, Array]:
   """Output layer and cross-entropy in one, without the matrix of logits.
 
@@ -37,13 +37,13 @@ def linear_cross_entropy(
     (nats) and the number of right answers. Only the first has a gradient.
   """
   return _blocks(
-      features, kernel, bias, targets, weights, label_smoothing, False
+    features, kernel, bias, targets, weights, label_smoothing, False
   )[0]
 
 
 def _forward(features, kernel, bias, targets, weights, label_smoothing):
   return _blocks(
-      features, kernel, bias, targets, weights, label_smoothing, True
+    features, kernel, bias, targets, weights, label_smoothing, True
   )
 
 
@@ -79,9 +79,8 @@ def _blocks(features, kernel, bias, targets, weights, smoothing, with_gradient):
     even = normalizer - jnp.mean(logits, axis=-1)
     loss = (1 - smoothing) * nll + smoothing * even
     right = chosen >= top[:, 0]
-    sums = tuple(
-        s + jnp.sum(weight * v) for s, v in zip(sums, (loss, nll, right))
-    )
+    figures = jnp.stack([loss, nll, right.astype(jnp.float32)])
+    sums = sums + figures @ weight
     if not with_gradient:
       return (sums, d_kernel, d_bias), None
     wanted = jnp.where(hit, 1 - smoothing, 0.0) + smoothing / size
@@ -89,21 +88,20 @@ def _blocks(features, kernel, bias, targets, weights, smoothing, with_gradient):
     d_bias = d_bias + jnp.sum(d_logits, axis=0)
     d_logits = d_logits.astype(x.dtype)
     d_kernel = d_kernel + jnp.matmul(
-        x.T, d_logits, preferred_element_type=jnp.float32
+      x.T, d_logits, preferred_element_type=jnp.float32
     )
     return (sums, d_kernel, d_bias), d_logits @ kernel.T
 
-  zero = jnp.zeros((), jnp.float32)
   grown = with_gradient * size
   start = (
-      (zero, zero, zero),
-      jnp.zeros((kernel.shape[0], grown), jnp.float32),
-      jnp.zeros((grown,), jnp.float32),
+    jnp.zeros((3,), jnp.float32),
+    jnp.zeros((kernel.shape[0], grown), jnp.float32),
+    jnp.zeros((grown,), jnp.float32),
   )
   (sums, d_kernel, d_bias), d_features = jax.lax.scan(
-      block, start, (cut(features), cut(targets), cut(weights))
+    block, start, (cut(features), cut(targets), cut(weights))
   )
-  if not with_gradient:
-    return sums, None
+  if d_features is None:
+    return tuple(sums), None
   d_features = d_features.reshape(-1, features.shape[1])[:count]
-  return sums, (d_features, d_kernel.astype(kernel.dtype), d_bias)
+  return tuple(sums), (d_features, d_kernel.astype(kernel.dtype), d_bias)

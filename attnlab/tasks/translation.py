@@ -13,14 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attnlab import data
-from attnlab import errors
+from attnlab import data, errors
 from attnlab.data import batching
 from attnlab.data import vocabulary as vocabulary_lib
 from attnlab.measures import alignment
-from attnlab.tasks import base
-from attnlab.tasks import decoding
-from attnlab.tasks import losses
+from attnlab.tasks import base, decoding, losses
 
 Array = jax.Array
 EOS = vocabulary_lib.EOS
@@ -47,17 +44,17 @@ class _Translation:
   def task(self) -> base.Task:
     with_data = self.workdir is None
     return base.Task(
-        model=self.model(),
-        loss=self.loss,
-        train=self.train,
-        evaluate=self.evaluate,
-        splits=self.eval_splits() if with_data else (),
-        monitor=('validation/bleu', 'max'),
-        predict=self.predict,
-        example=self.example() if with_data else {},
-        fingerprint=self.fingerprint() if with_data else {},
-        signatures={'bleu': _signature(self.tokenize)},
-        save_assets=self.save_assets,
+      model=self.model(),
+      loss=self.loss,
+      train=self.train,
+      evaluate=self.evaluate,
+      splits=self.eval_splits() if with_data else (),
+      monitor=('validation/bleu', 'max'),
+      predict=self.predict,
+      example=self.example() if with_data else {},
+      fingerprint=self.fingerprint() if with_data else {},
+      signatures={'bleu': _signature(self.tokenize)},
+      save_assets=self.save_assets,
     )
 
   # Data.
@@ -105,30 +102,30 @@ class _Translation:
   def columns(self, split: str) -> dict[str, list[np.ndarray]]:
     """The ids of a split; only training leaves out what is too long."""
     columns = {
-        side: [self.encode(side, text) for text in self.texts(split, side)]
-        for side in SIDES
+      side: [self.encode(side, text) for text in self.texts(split, side)]
+      for side in SIDES
     }
     if split != 'train':
       return columns
     kept = batching.within(
-        columns, self.config['data']['max_length'], 'data.train'
+      columns, self.config['data']['max_length'], 'data.train'
     )
     if not len(kept):
       raise errors.UserError(
-          f'data.max_length={self.config["data"]["max_length"]} leaves no '
-          'training example'
+        f'data.max_length={self.config["data"]["max_length"]} leaves no '
+        'training example'
       )
     return {side: [column[i] for i in kept] for side, column in columns.items()}
 
   def train(self, seed: int):
     columns = self.columns('train')
     return batching.train_iterator(
-        columns,
-        batch_size=self.config['training']['batch_size'],
-        boundaries=batching.boundaries(
-            columns, buckets=self.config['data']['buckets']
-        ),
-        seed=seed,
+      columns,
+      batch_size=self.config['training']['batch_size'],
+      boundaries=batching.boundaries(
+        columns, buckets=self.config['data']['buckets']
+      ),
+      seed=seed,
     )
 
   def example(self) -> dict[str, np.ndarray]:
@@ -139,35 +136,35 @@ class _Translation:
     columns = self.columns(split)
     bounds = batching.boundaries(columns, buckets=2)
     return batching.eval_batches(
-        columns,
-        batch_size=self.config['evaluation']['batch_size'],
-        boundaries=bounds,
+      columns,
+      batch_size=self.config['evaluation']['batch_size'],
+      boundaries=bounds,
     )
 
   def eval_splits(self) -> tuple[str, ...]:
     names = [name for name in self.splits if name != 'train']
     if 'validation' not in names:
       raise errors.UserError(
-          'data.validation is missing: training needs a split to choose the '
-          'best checkpoint by'
+        'data.validation is missing: training needs a split to choose the '
+        'best checkpoint by'
       )
     return ('validation', *(n for n in names if n != 'validation'))
 
   def fingerprint(self) -> dict[str, str]:
     settings = {k: _plain(self.config[k]) for k in ('model', 'attention')}
     text = json.dumps(
-        [settings, self.config['training']['precision']], sort_keys=True
+      [settings, self.config['training']['precision']], sort_keys=True
     )
     return {
-        'data': batching.fingerprint(
-            self.columns('train'),
-            batch_size=self.config['training']['batch_size'],
-            buckets=self.config['data']['buckets'],
-        ),
-        'vocabulary': ' '.join(
-            self.vocabularies[side].fingerprint() for side in SIDES
-        ),
-        'model': hashlib.sha256(text.encode()).hexdigest()[:16],
+      'data': batching.fingerprint(
+        self.columns('train'),
+        batch_size=self.config['training']['batch_size'],
+        buckets=self.config['data']['buckets'],
+      ),
+      'vocabulary': ' '.join(
+        self.vocabularies[side].fingerprint() for side in SIDES
+      ),
+      'model': hashlib.sha256(text.encode()).hexdigest()[:16],
     }
 
   def save_assets(self, workdir: pathlib.Path) -> None:
@@ -184,9 +181,9 @@ class _Translation:
     mechanism = base.mechanism(self.config['attention'])
     dtype = base.dtype(self.config)
     return base.initialise(
-        lambda: make(
-            *sizes, mechanism, nnx.Rngs(self.config['seed']), dtype, **settings
-        )
+      lambda: make(
+        *sizes, mechanism, nnx.Rngs(self.config['seed']), dtype, **settings
+      )
     )
 
   def loss(self, model, batch, rng, *, smooth: bool = True):
@@ -196,12 +193,12 @@ class _Translation:
     features = out['features']
     weights = (batch['target'] != 0).astype(jnp.float32)
     total, nll, right = losses.linear_cross_entropy(
-        features.reshape(-1, features.shape[-1]),
-        model.output.kernel(),
-        model.output.bias[...],
-        batch['target'].reshape(-1),
-        weights.reshape(-1),
-        smoothing,
+      features.reshape(-1, features.shape[-1]),
+      model.output.kernel(),
+      model.output.bias[...],
+      batch['target'].reshape(-1),
+      weights.reshape(-1),
+      smoothing,
     )
     return total, {'loss': nll, 'accuracy': right, 'weight': weights.sum()}
 
@@ -212,12 +209,12 @@ class _Translation:
     return self.config['evaluation']['tokenize']
 
   def evaluate(
-      self,
-      model: nnx.Module,
-      split: str,
-      *,
-      full: bool,
-      workdir: pathlib.Path | None,
+    self,
+    model: nnx.Module,
+    split: str,
+    *,
+    full: bool,
+    workdir: pathlib.Path | None,
   ) -> dict[str, float]:
     """Loss, accuracy, BLEU, and AER where there is gold.
 
@@ -237,7 +234,7 @@ class _Translation:
       forced, weights = _forced(self.loss, *parts, batch)
       sums += np.array(forced)
       found = self.search(parts, batch['source'], size)
-      weights = np.asarray(weights) if gold else None
+      weights = np.asarray(weights)
       for row, i in enumerate(index):
         if i < 0:
           continue
@@ -249,11 +246,11 @@ class _Translation:
     loss, right, weight = sums
     references = self.texts(split, 'target')
     figures = {
-        'loss': float(loss / weight),
-        'accuracy': float(right / weight),
-        'bleu': _bleu_metric(self.tokenize)
-        .corpus_score(hypotheses, [references])
-        .score,
+      'loss': float(loss / weight),
+      'accuracy': float(right / weight),
+      'bleu': _bleu_metric(self.tokenize)
+      .corpus_score(hypotheses, [references])
+      .score,
     }
     if gold and self.attends(records):
       figures |= self.alignment(split, records)
@@ -266,7 +263,7 @@ class _Translation:
     evaluation = self.config['evaluation']
     length = evaluation['max_length'] or 2 * source.shape[1] + 10
     found = _search(
-        *parts, source, length, size, float(evaluation['length_penalty'])
+      *parts, source, length, size, float(evaluation['length_penalty'])
     )
     return np.asarray(found.tokens)
 
@@ -280,20 +277,20 @@ class _Translation:
     total = alignment.Counts()
     for example, weights in zip(self.examples(split), records, strict=True):
       words = {
-          side: self.vocabularies[side].word_of(
-              self.vocabularies[side].encode(example[side])
-          )
-          for side in SIDES
+        side: self.vocabularies[side].word_of(
+          self.vocabularies[side].encode(example[side])
+        )
+        for side in SIDES
       }
       total += alignment.compare(
-          alignment.links(weights, words['source'], words['target']),
-          example['sure'],
-          example['possible'],
+        alignment.links(weights, words['source'], words['target']),
+        example['sure'],
+        example['possible'],
       )
     return {
-        'aer': total.error_rate,
-        'alignment_precision': total.precision,
-        'alignment_recall': total.recall,
+      'aer': total.error_rate,
+      'alignment_precision': total.precision,
+      'alignment_recall': total.recall,
     }
 
   def record(self, model, split, hypotheses, records, workdir):
@@ -302,18 +299,18 @@ class _Translation:
     folder = workdir / 'predictions'
     folder.mkdir(parents=True, exist_ok=True)
     _write_lines(
-        folder / f'{split}.jsonl',
-        (
-            json.dumps(
-                {
-                    'source': example['source'],
-                    'reference': example['target'],
-                    'hypothesis': hypothesis,
-                },
-                ensure_ascii=False,
-            )
-            for example, hypothesis in zip(examples, hypotheses, strict=True)
-        ),
+      folder / f'{split}.jsonl',
+      (
+        json.dumps(
+          {
+            'source': example['source'],
+            'reference': example['target'],
+            'hypothesis': hypothesis,
+          },
+          ensure_ascii=False,
+        )
+        for example, hypothesis in zip(examples, hypotheses, strict=True)
+      ),
     )
     _write_lines(folder / f'{split}.txt', hypotheses)
     shown = self.shown(split)
@@ -324,11 +321,11 @@ class _Translation:
     folder = workdir / 'attention'
     folder.mkdir(parents=True, exist_ok=True)
     _write_lines(
-        folder / f'{split}.jsonl',
-        (
-            json.dumps({'example': int(i), **attention_record(prediction)})
-            for i, prediction in zip(shown, predictions, strict=True)
-        ),
+      folder / f'{split}.jsonl',
+      (
+        json.dumps({'example': int(i), **attention_record(prediction)})
+        for i, prediction in zip(shown, predictions, strict=True)
+      ),
     )
     from attnlab.report import figures
 
@@ -342,8 +339,8 @@ class _Translation:
         gold = examples[i]['sure'], examples[i]['possible']
         tokens = tuple(self.tokens(side, examples[i][side]) for side in SIDES)
       figures.save(
-          figures.alignment(weights, *tokens, gold=gold),
-          workdir / 'figures' / f'alignment_{split}_{i}',
+        figures.alignment(weights, *tokens, gold=gold),
+        workdir / 'figures' / f'alignment_{split}_{i}',
       )
 
   def shown(self, split: str) -> list[int]:
@@ -361,7 +358,7 @@ class _Translation:
   # Prediction.
 
   def predict(
-      self, model: nnx.Module, lines: Iterable[str]
+    self, model: nnx.Module, lines: Iterable[str]
   ) -> Iterator[base.Prediction]:
     """Translates lines by beam; the weights are those of a forced decoding."""
     parts = nnx.split(model)
@@ -372,19 +369,21 @@ class _Translation:
       width = -(-max(map(len, sources)) // _STEP) * _STEP
       rows = size if len(chunk) > 1 else 1
       source = np.zeros((rows, width), np.int32)
-      for row, ids in zip(source, sources):
-        row[: len(ids)] = ids
-      target = self.search(parts, source, self.config['evaluation']['beam_size'])
+      for row, ids in enumerate(sources):
+        source[row, : len(ids)] = ids
+      beam_size = self.config['evaluation']['beam_size']
+      target = self.search(parts, source, beam_size)
       batch = {'source': source, 'target': target}
       weights = np.asarray(_forced(self.loss, *parts, batch)[1])
-      for ids, found, record in zip(sources, target, weights):
+      for row, ids in enumerate(sources):
+        found = target[row]
         tokens = found[: np.count_nonzero(found)]
-        record = record[: len(tokens), : len(ids)]
+        record = weights[row, : len(tokens), : len(ids)]
         yield base.Prediction(
-            self.vocabularies['target'].decode(found),
-            self.vocabularies['target'].pieces(tokens),
-            self.vocabularies['source'].pieces(ids),
-            record if record.any() else None,
+          self.vocabularies['target'].decode(found),
+          self.vocabularies['target'].pieces(tokens),
+          self.vocabularies['source'].pieces(ids),
+          record if record.any() else None,
         )
 
 
@@ -407,12 +406,12 @@ def _search(graph, state, source, length, size, length_penalty):
   if size == 1:
     return decoding.greedy(model.step, memory, carry, **settings)
   return decoding.beam(
-      model.step,
-      memory,
-      carry,
-      size=size,
-      length_penalty=length_penalty,
-      **settings,
+    model.step,
+    memory,
+    carry,
+    size=size,
+    length_penalty=length_penalty,
+    **settings,
   )
 
 
@@ -420,10 +419,10 @@ def attention_record(prediction: base.Prediction) -> dict[str, Any]:
   """A prediction's attention as JSON data; row t predicted token t."""
   weights = prediction.weights
   return {
-      'source': prediction.source_tokens,
-      'target': prediction.tokens,
-      'weights': None if weights is None else np.round(weights, 5).tolist(),
-      'shift': 0,
+    'source': prediction.source_tokens,
+    'target': prediction.tokens,
+    'weights': None if weights is None else np.round(weights, 5).tolist(),
+    'shift': 0,
   }
 
 

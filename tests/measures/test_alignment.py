@@ -1,17 +1,18 @@
 """Alignments against gold, on cases counted by hand."""
 
-from attnlab.measures import alignment
 import numpy as np
 import pytest
+
+from attnlab.measures import alignment
 
 
 def test_links_are_the_strongest_pieces_merged_to_words():
   # Source pieces 0, 1 are one word; target pieces 1, 2 are one word.
   weights = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
   assert alignment.links(weights, [0, 0, 1], [0, 1, 1]) == {
-      (0, 0),
-      (0, 1),
-      (1, 1),
+    (0, 0),
+    (0, 1),
+    (1, 1),
   }
 
 
@@ -22,7 +23,9 @@ def test_the_end_of_the_source_links_to_nothing():
 
 def test_rates_by_hand():
   # A = {00, 11, 21}, S = {00, 10}, P adds {11}: |A&S| = 1, |A&P| = 2.
-  counts = alignment.compare({(0, 0), (1, 1), (2, 1)}, [(0, 0), (1, 0)], [(1, 1)])
+  counts = alignment.compare(
+    {(0, 0), (1, 1), (2, 1)}, [(0, 0), (1, 0)], [(1, 1)]
+  )
   assert counts == (3, 2, 1, 2)
   assert counts.error_rate == pytest.approx(1 - 3 / 5)
   assert counts.precision == pytest.approx(2 / 3)

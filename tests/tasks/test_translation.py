@@ -2,21 +2,20 @@
 
 import json
 
-from attnlab import configs
-from attnlab import errors
-from attnlab import tasks
-from attnlab.tasks import translation
 import jax
 import numpy as np
 import pytest
 
+from attnlab import configs, errors, tasks
+from attnlab.tasks import translation
+
 PAIRS = [
-    ('a b c', 'C B A'),
-    ('b a', 'A B'),
-    ('c', 'C'),
-    ('a c b b', 'B B C A'),
-    ('c c', 'C C'),
-    ('b', 'B'),
+  ('a b c', 'C B A'),
+  ('b a', 'A B'),
+  ('c', 'C'),
+  ('a c b b', 'B B C A'),
+  ('c c', 'C C'),
+  ('b', 'B'),
 ]
 
 
@@ -29,19 +28,19 @@ def corpus(folder, splits=('train', 'validation', 'test'), pairs=PAIRS):
 def config_for(folder, **overrides):
   config = configs.load('experiments/translation.py:luong,smoke')
   return configs.override(
-      config,
-      {
-          'data': 'files',
-          'data.dir': str(folder),
-          'data.train': 'train.tsv',
-          'data.validation': 'validation.tsv',
-          'data.test': 'test.tsv',
-          'data.source_field': '0',
-          'data.target_field': '1',
-          'training.batch_size': '4',
-          'evaluation.batch_size': '4',
-          **{k: str(v) for k, v in overrides.items()},
-      },
+    config,
+    {
+      'data': 'files',
+      'data.dir': str(folder),
+      'data.train': 'train.tsv',
+      'data.validation': 'validation.tsv',
+      'data.test': 'test.tsv',
+      'data.source_field': '0',
+      'data.target_field': '1',
+      'training.batch_size': '4',
+      'evaluation.batch_size': '4',
+      **{k: str(v) for k, v in overrides.items()},
+    },
   )
 
 
@@ -71,7 +70,7 @@ def test_loss_counts_target_words_alone(task):
   assert metrics['weight'] == (batch['target'] != 0).sum()
   assert total == pytest.approx(float(metrics['loss']), rel=1e-5)
   padded = {
-      side: np.pad(batch[side], ((0, 0), (0, 3))) for side in translation.SIDES
+    side: np.pad(batch[side], ((0, 0), (0, 3))) for side in translation.SIDES
   }
   wider, _ = task.loss(task.model, padded, None)
   assert wider == pytest.approx(float(total), rel=1e-5)
@@ -89,14 +88,14 @@ def test_evaluation_covers_every_sentence_once(task, tmp_path):
   assert set(values) == {'loss', 'accuracy', 'bleu'}
   lines = (tmp_path / 'predictions' / 'test.jsonl').read_text().splitlines()
   assert [json.loads(line)['source'] for line in lines] == [
-      source for source, _ in PAIRS
+    source for source, _ in PAIRS
   ]
   texts = (tmp_path / 'predictions' / 'test.txt').read_text()
   assert texts == ''.join(
-      json.loads(line)['hypothesis'] + '\n' for line in lines
+    json.loads(line)['hypothesis'] + '\n' for line in lines
   )
   record = json.loads(
-      (tmp_path / 'attention' / 'test.jsonl').read_text().splitlines()[0]
+    (tmp_path / 'attention' / 'test.jsonl').read_text().splitlines()[0]
   )
   weights = np.array(record['weights'])
   assert weights.shape == (len(record['target']), len(record['source']))
@@ -133,7 +132,9 @@ def test_prediction_shows_where_it_looked(task):
 def test_a_model_without_attention_records_none(folder):
   config = configs.load('experiments/translation.py:no_attention,smoke')
   data = configs.to_data(config_for(folder))['data']
-  task = tasks.build(configs.from_data({**configs.to_data(config), 'data': data}))
+  task = tasks.build(
+    configs.from_data({**configs.to_data(config), 'data': data})
+  )
   assert next(task.predict(task.model, ['a b'])).weights is None
 
 
@@ -145,7 +146,7 @@ def test_a_run_directory_is_all_that_prediction_needs(folder, tmp_path):
   other = tasks.build(gone, tmp_path)
   lines = ['a b', 'c']
   assert [p.text for p in other.predict(other.model, lines)] == [
-      p.text for p in task.predict(task.model, lines)
+    p.text for p in task.predict(task.model, lines)
   ]
 
 
@@ -167,30 +168,31 @@ def _state(model):
 def test_subwords_and_one_vocabulary_for_both_sides(folder):
   config = config_for(folder)
   config = configs.override(
-      config,
-      {
-          'vocabulary': 'subwords',
-          'vocabulary.size': '14',
-          'vocabulary.model': 'bpe',
-          'data.share_vocabulary': 'True',
-      },
+    config,
+    {
+      'vocabulary': 'subwords',
+      'vocabulary.size': '14',
+      'vocabulary.model': 'bpe',
+      'data.share_vocabulary': 'True',
+    },
   )
   task = tasks.build(config)
-  assert task.fingerprint['vocabulary'].split()[0] == (
-      task.fingerprint['vocabulary'].split()[1]
+  assert (
+    task.fingerprint['vocabulary'].split()[0]
+    == (task.fingerprint['vocabulary'].split()[1])
   )
   task.evaluate(task.model, 'validation', full=False, workdir=None)
 
 
 @pytest.mark.parametrize(
-    ('overrides', 'words'),
-    [
-        ({'task': 'translatoin'}, ['translatoin', "'translation'"]),
-        ({'training.precision': 'float8'}, ['float8', 'bfloat16']),
-        ({'evaluation.tokenize': 'zhh'}, ['zhh', "'zh'"]),
-        ({'data.max_length': '1'}, ['max_length=1']),
-        ({'data.validation': ''}, ['validation']),
-    ],
+  ('overrides', 'words'),
+  [
+    ({'task': 'translatoin'}, ['translatoin', "'translation'"]),
+    ({'training.precision': 'float8'}, ['float8', 'bfloat16']),
+    ({'evaluation.tokenize': 'zhh'}, ['zhh', "'zh'"]),
+    ({'data.max_length': '1'}, ['max_length=1']),
+    ({'data.validation': ''}, ['validation']),
+  ],
 )
 def test_mistakes_name_the_field_and_the_value(folder, overrides, words):
   with pytest.raises(errors.UserError) as caught:
