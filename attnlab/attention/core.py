@@ -161,6 +161,7 @@ def attend(
   Raises:
     ValueError: shapes do not fit; the message names the argument.
   """
+  query, key, value = (jnp.asarray(array) for array in (query, key, value))
   lead, length, size = _check(query, key, value)
   if mask is not None:
     mask = masks.dense(mask, lead, length, size, query_start)

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from attnlab.attention import core
-from attnlab.attention import scores
+from attnlab.attention import core, scores
 
 _glorot = jax.nn.initializers.glorot_uniform()
 

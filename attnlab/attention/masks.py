@@ -113,10 +113,11 @@ def dense(
     raise ValueError(
       f'a mask of positions knows a batch and a head axis; got {lead}'
     )
+  # All of one rank: positions never broadcast by accident.
   batch = jnp.arange(lead[0] if lead else 1)[:, None, None, None]
-  head = jnp.arange(lead[1] if len(lead) == 2 else 1)[:, None, None]
-  rows = (query_start + jnp.arange(length))[:, None]
-  columns = jnp.arange(size)[None, :]
+  head = jnp.arange(lead[1] if len(lead) == 2 else 1)[None, :, None, None]
+  rows = (query_start + jnp.arange(length))[None, None, :, None]
+  columns = jnp.arange(size)[None, None, None, :]
   visible = mask.visible(batch, head, rows, columns)
   grid = jnp.broadcast_to(visible, (batch.size, head.size, length, size))
   return grid.reshape(shape)

@@ -6,7 +6,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from attnlab import attention
+from attnlab import attention, errors
 
 Array = jax.Array
 PyTree = Any
@@ -30,9 +30,12 @@ class Attend(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.mechanism = nnx.static(mechanism)
-    params = mechanism.init(
-      rngs.params(), query_dim=query_dim, key_dim=key_dim, value_dim=value_dim
-    )
+    try:
+      params = mechanism.init(
+        rngs.params(), query_dim=query_dim, key_dim=key_dim, value_dim=value_dim
+      )
+    except ValueError as error:  # depths that a config chose do not fit
+      raise errors.UserError(f'attention: {error}') from error
     out = jax.eval_shape(
       lambda: attention.attend(
         mechanism,

@@ -150,9 +150,15 @@ def transformer(
     norm: 'post' (the paper) or 'pre'.
     share: one table for source and target words, where the vocabulary is one.
   """
+  _at_least_one(depth=depth, hidden=hidden, heads=heads, layers=layers)
   if depth % heads:
     raise errors.UserError(
       f'model.heads={heads} does not divide model.depth={depth}'
+    )
+  if depth % 2:
+    raise errors.UserError(
+      f'model.depth={depth} is odd: positions are pairs of sine and cosine; '
+      f'{depth + 1} is the nearest that is even'
     )
   if share and source_size != target_size:
     raise errors.UserError(
@@ -180,6 +186,7 @@ def _cells(cell, embedding, hidden, layers, dropout, rngs, dtype):
   """What an encoder and its decoder share."""
   if cell not in recurrent.CELLS:
     raise errors.unknown('model.cell', cell, recurrent.CELLS)
+  _at_least_one(embedding=embedding, hidden=hidden, layers=layers)
   return {
     'cell': cell,
     'embedding': embedding,
@@ -189,3 +196,9 @@ def _cells(cell, embedding, hidden, layers, dropout, rngs, dtype):
     'rngs': rngs,
     'dtype': dtype,
   }
+
+
+def _at_least_one(**settings: int):
+  for name, value in settings.items():
+    if value < 1:
+      raise errors.UserError(f'model.{name}={value} must be at least 1')

@@ -131,14 +131,22 @@ class _Translation:
   def example(self) -> dict[str, np.ndarray]:
     return next(self.train(0))
 
+  @functools.cached_property
+  def eval_bounds(self) -> list[tuple[int, ...]]:
+    """The same few shapes for all splits: each is compiled once."""
+    splits = [self.columns(split) for split in self.eval_splits()]
+    together = {
+      side: [ids for columns in splits for ids in columns[side]]
+      for side in SIDES
+    }
+    return batching.boundaries(together, buckets=3)
+
   @functools.cache
   def batches(self, split: str) -> list[dict[str, np.ndarray]]:
-    columns = self.columns(split)
-    bounds = batching.boundaries(columns, buckets=2)
     return batching.eval_batches(
-      columns,
+      self.columns(split),
       batch_size=self.config['evaluation']['batch_size'],
-      boundaries=bounds,
+      boundaries=self.eval_bounds,
     )
 
   def eval_splits(self) -> tuple[str, ...]:
@@ -186,21 +194,11 @@ class _Translation:
       )
     )
 
-  def loss(self, model, batch, rng, *, smooth: bool = True):
-    """Sum over target words, and what they count."""
-    _, out = model(batch, rng)
-    smoothing = self.config['training']['label_smoothing'] if smooth else 0.0
-    features = out['features']
-    weights = (batch['target'] != 0).astype(jnp.float32)
-    total, nll, right = losses.linear_cross_entropy(
-      features.reshape(-1, features.shape[-1]),
-      model.output.kernel(),
-      model.output.bias[...],
-      batch['target'].reshape(-1),
-      weights.reshape(-1),
-      smoothing,
-    )
-    return total, {'loss': nll, 'accuracy': right, 'weight': weights.sum()}
+  def loss(self, model, batch, rng):
+    """The sum over target words that is trained on, and what they count."""
+    smoothing = self.config['training']['label_smoothing']
+    total, metrics, _ = _cross_entropy(model, batch, rng, smoothing)
+    return total, metrics
 
   # Evaluation.
 
@@ -226,12 +224,12 @@ class _Translation:
     count = len(self.examples(split))
     hypotheses: list[str] = [''] * count
     records: list[np.ndarray | None] = [None] * count
-    gold = full and 'sure' in self.examples(split)[0]
+    gold = full and all('sure' in e for e in self.examples(split))
     sums = np.zeros(3)
     for batch in self.batches(split):
       index = batch['index']
       batch = {side: batch[side] for side in SIDES}
-      forced, weights = _forced(self.loss, *parts, batch)
+      forced, weights = _forced(*parts, batch)
       sums += np.array(forced)
       found = self.search(parts, batch['source'], size)
       weights = np.asarray(weights)
@@ -374,7 +372,7 @@ class _Translation:
       beam_size = self.config['evaluation']['beam_size']
       target = self.search(parts, source, beam_size)
       batch = {'source': source, 'target': target}
-      weights = np.asarray(_forced(self.loss, *parts, batch)[1])
+      weights = np.asarray(_forced(*parts, batch)[1])
       for row, ids in enumerate(sources):
         found = target[row]
         tokens = found[: np.count_nonzero(found)]
@@ -387,12 +385,29 @@ class _Translation:
         )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _forced(loss, graph, state, batch):
+def _cross_entropy(model, batch, rng, label_smoothing):
+  """Teacher forcing: the loss, sums of metrics and what the model returns."""
+  _, out = model(batch, rng)
+  features = out['features']
+  weights = (batch['target'] != 0).astype(jnp.float32)
+  # The output layer is part of the loss: the logits are never written.
+  total, nll, right = losses.linear_cross_entropy(
+    features.reshape(-1, features.shape[-1]),
+    model.output.kernel(),
+    model.output.bias[...],
+    batch['target'].reshape(-1),
+    weights.reshape(-1),
+    label_smoothing,
+  )
+  metrics = {'loss': nll, 'accuracy': right, 'weight': weights.sum()}
+  return total, metrics, out
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forced(graph, state, batch):
   """Teacher forcing: (loss, right, weight) summed, and weights [B, T, S]."""
   model = nnx.merge(graph, state)
-  _, metrics = loss(model, batch, None, smooth=False)
-  _, out = model(batch, None)
+  _, metrics, out = _cross_entropy(model, batch, None, 0.0)
   sums = metrics['loss'], metrics['accuracy'], metrics['weight']
   return sums, out['weights']
 
