@@ -130,13 +130,19 @@ def _multi30k(config: ml_collections.ConfigDict) -> None:
   )
   config.evaluation.beam_size = 5
   if config.model.name == 'transformer':
-    # Transformer-Tiny of Wu et al. 2021, for a fraction of their epochs and so
-    # with less dropout and a rate that decays to 0.
+    # Wider and flatter than Transformer-Tiny (Wu et al. 2021), and pre-LN: on
+    # two cores it learns more in the same time.
     config.model.update(
-      depth=128, hidden=256, heads=4, layers=4, dropout=0.15, share=True
+      depth=256,
+      hidden=512,
+      heads=4,
+      layers=3,
+      dropout=0.1,
+      norm='pre',
+      share=True,
     )
-    config.training.steps = 10_000
-    config.optimizer.update(learning_rate=2e-3, warmup_steps=1_000)
+    config.training.steps = 4_800
+    config.optimizer.update(learning_rate=1e-3, warmup_steps=400)
   else:
     config.model.update(embedding=256, hidden=256, dropout=0.3, tie=True)
     config.optimizer.update(learning_rate=1.5e-3, warmup_steps=300)

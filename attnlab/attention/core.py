@@ -62,12 +62,15 @@ class Attention(NamedTuple):
     apply: (params, query [T, Q], memory, *, mask, bias, state, rng) ->
       AttentionOutput. The mask is boolean and broadcasts to [T, S], True = may
       attend, or None; the bias is added to the scores.
+    depends_on_query: False where any query gets the same weights, so that a
+      pool needs none.
   """
 
   init: Callable[..., PyTree]
   prepare: Callable[..., Memory]
   init_state: Callable[[int], PyTree]
   apply: Callable[..., AttentionOutput]
+  depends_on_query: bool = True
 
 
 def compose(
@@ -112,7 +115,9 @@ def compose(
     weights, aux = normalizer.apply(scores, mask, rng)
     return AttentionOutput(read(weights, memory.value), weights, state, aux)
 
-  return Attention(init, prepare, lambda source_length: (), apply)
+  return Attention(
+    init, prepare, lambda source_length: (), apply, score.depends_on_query
+  )
 
 
 def read(weights: Array, value: Array) -> Array:

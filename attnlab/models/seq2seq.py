@@ -149,6 +149,7 @@ class Decoder(nnx.Module):
 
   def start_cells(self, summary: Array) -> list[recurrent.Carry]:
     """s_0 = tanh(W summary + b), for every layer and state."""
+    assert self.start is not None
     parts = jnp.split(
       jnp.tanh(self.start(summary)),
       len(self.cells) * self.cells[0].cell.states,

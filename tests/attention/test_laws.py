@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.test_util import check_grads
 import numpy as np
 import oracle
 import pytest
@@ -118,20 +117,26 @@ def run(name, query, key, value, **kwargs):
   )
 
 
-def scalar(out):
-  """A number that depends on every output."""
-  return jnp.sum(jnp.sin(out.context + 1)) + jnp.sum(jnp.cos(out.weights * 3))
+# The gradient alone is compiled as a whole, and not for speed.
+quick = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
+@functools.partial(quick, static_argnums=0)
+def value_and_slopes(name, params, inputs, mask):
+  def loss(params, query, key, value):
+    out = attention.attend(build(name), params, query, key, value, mask=mask)
+    # A number that depends on every output, and on the values' dtype.
+    total = jnp.sum(jnp.sin(out.context + 1))
+    return total + jnp.sum(jnp.cos(out.weights * 3))
+
+  return jax.value_and_grad(loss, argnums=(0, 1, 2, 3))(params, *inputs)
 
 
 def gradients(name, inputs, mask):
   """With respect to params, query, key and value."""
-
-  def loss(params, query, key, value):
-    return scalar(
-      attention.attend(build(name), params, query, key, value, mask=mask)
-    )
-
-  return jax.grad(loss, argnums=(0, 1, 2, 3))(params_of(name), *inputs)
+  return value_and_slopes(name, params_of(name), inputs, mask)[1]
 
 
 @functools.cache
@@ -180,12 +185,10 @@ def test_same_under_jit(name):
 
 @every
 def test_values_and_gradients_are_finite(name):
-  for scale in (1, 100, 1e10):  # products up to 1e20
-    inputs = [array * np.float32(scale) for array in arrays()]
-    out = run(name, *inputs, mask=MASK)
-    found = gradients(name, inputs, MASK)
-    for leaf in jax.tree.leaves((out.context, out.weights, found)):
-      assert np.isfinite(leaf).all()
+  huge = [array * np.float32(1e10) for array in arrays()]  # products of 1e20
+  found = run(name, *huge, mask=MASK), gradients(name, huge, MASK)
+  for leaf in jax.tree.leaves((usual(name), found)):
+    assert np.isfinite(leaf).all()
 
 
 @every
@@ -232,7 +235,8 @@ def test_empty_source_is_zero_with_zero_gradients(name):
   out = run(name, *arrays(), mask=empty)
   for leaf in (out.context, out.weights):
     assert not np.asarray(leaf).any()
-  for leaf in jax.tree.leaves(gradients(name, arrays(), empty)):
+  blind = np.zeros((T, S), bool)
+  for leaf in jax.tree.leaves(gradients(name, arrays(), blind)):
     assert not np.asarray(leaf).any()
 
 
@@ -275,7 +279,7 @@ def test_leading_axes_equal_a_loop(name):
   lengths = np.array([3, 5])
   mask = attention.masks.padding(lengths)
   whole = run(name, *inputs, mask=mask)
-  for b, h in np.ndindex(2, 2):
+  for b, h in ((0, 1), (1, 0)):
     visible = attention.masks.padding(jnp.array(lengths[b]))
     one = run(name, *[array[b, h] for array in inputs], mask=visible)
     equal(jax.tree.map(operator.itemgetter((b, h)), whole), one)
@@ -360,17 +364,25 @@ def test_agrees_with_float64_oracle(name, dtype, tolerance):
 @every
 def test_finite_differences_agree(name):
   # Where no gradient reaches the scores, small differences are zero too.
+  rng = np.random.default_rng(4)
   with jax.enable_x64(True):
-    params = params_of(name, np.float64)
-    inputs = arrays(seed=3, dtype=np.float64)
-
-    def function(params, query, key, value):
-      out = attention.attend(build(name), params, query, key, value, mask=MASK)
-      assert out.context.dtype == out.weights.dtype == np.float64
-      return scalar(out)
-
-    function = jax.jit(function)
-    check_grads(function, (params, *inputs), order=1, modes=['rev'])
+    point = params_of(name, np.float64), arrays(seed=3, dtype=np.float64)
+    function = lambda point: value_and_slopes(name, *point, MASK)
+    value, (slope_params, *slope_inputs) = function(point)
+    assert value.dtype == np.float64
+    for _ in range(3):
+      way = jax.tree.map(lambda x: rng.normal(size=x.shape), point)
+      ahead, behind = (
+        function(jax.tree.map(lambda x, d, step=step: x + step * d, point, way))
+        for step in (1e-5, -1e-5)
+      )
+      slope = (ahead[0] - behind[0]) / 2e-5
+      products = jax.tree.map(
+        lambda g, d: float((g * d).sum()), (slope_params, slope_inputs), way
+      )
+      np.testing.assert_allclose(
+        slope, sum(jax.tree.leaves(products)), rtol=1e-6, atol=1e-8
+      )
 
 
 def test_a_float64_path_stays_float64_and_a_float32_path_float32():

@@ -3,14 +3,15 @@
 import functools
 import itertools
 
-from attnlab.tasks import decoding
-from attnlab.tasks.decoding import BOS, EOS, PAD
 import hypothesis
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from attnlab.tasks import decoding
+from attnlab.tasks.decoding import BOS, EOS, PAD
 
 B, V, LENGTH, STATES = 3, 5, 3, 11
 WORDS = range(EOS, V)
@@ -20,7 +21,7 @@ few = hypothesis.settings(max_examples=10)
 
 def advance(state, token, position):
   """A state that depends on all words so far, and on their order."""
-  return (3 * state + 2 * token + position) % STATES
+  return (4 * state + 2 * token + position + 1) % STATES
 
 
 def step(memory, carry, token, position):
