@@ -97,5 +97,3 @@ def test_bfloat16_trains(tmp_path):
     '--dry_run',
   )
   assert code == 0
-
-
