@@ -22,6 +22,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import pathlib
 import sys
@@ -314,7 +315,12 @@ def _predict(args: flags.FlagValues, task: Any, lines: Iterator[str]):
       record = stack.enter_context(
         _open_to_write(directory / 'attention.jsonl')
       )
-    for number, prediction in enumerate(task.predict(task.model, lines), 1):
+    answers = task.predict(task.model, lines)
+    if args.prompt is None and args.input is None and sys.stdin.isatty():
+      # Somebody is typing: each line is answered, not a batch of them.
+      one = lambda line: task.predict(task.model, [line])
+      answers = itertools.chain.from_iterable(map(one, lines))
+    for number, prediction in enumerate(answers, 1):
       print(prediction.text, file=out, flush=out is sys.stdout)
       if record is not None:
         _record(record, directory, number, prediction)

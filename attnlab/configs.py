@@ -52,6 +52,14 @@ PARTS: dict[str, Part] = {
   'model': Part('attnlab.models', positional=True),
   'optimizer': Part('attnlab.training.optimizers', shared='build'),
   'vocabulary': Part('attnlab.data.vocabulary', positional=True),
+  # 'TASK:part' stands for 'part' in the configs of that task.
+  'classification:data': Part(
+    'attnlab.data.classification', open=True, other='tfds'
+  ),
+  'classification:model': Part(
+    'attnlab.models.classification', positional=True
+  ),
+  'classification:training.loss': Part('attnlab.tasks.class_losses'),
 }
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -114,10 +122,10 @@ def load(spec: str) -> ml_collections.ConfigDict:
 def from_data(data: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """Returns a locked config of plain data, with its parts completed."""
   data = _tuples(data)
-  for path in PARTS:
+  for path, part in parts(data.get('task')).items():
     parent, key = _find(data, path)
     if parent is not None and isinstance(parent.get(key), dict):
-      parent[key] = _complete(path, parent[key])
+      parent[key] = _complete(part, parent[key])
   config = ml_collections.ConfigDict(
     data, convert_dict=True, allow_dotted_keys=False
   )
@@ -168,14 +176,26 @@ def override(
   """
   data = to_data(config)
   # Names first: they decide which settings there are.
-  ordered = sorted(values.items(), key=lambda item: not _names_part(item[0]))
+  known = parts(data.get('task'))
+  ordered = sorted(
+    values.items(), key=lambda item: item[0].removesuffix('.name') not in known
+  )
   for path, text in ordered:
     _set(data, path, text)
   return from_data(data)
 
 
+def parts(task: Any) -> dict[str, str]:
+  """Returns {path in a config of this task: its key in PARTS}."""
+  found = {key: key for key in PARTS if ':' not in key}
+  own = {key.partition(':')[2]: key for key in PARTS if ':' in key}
+  return found | {
+    path: key for path, key in own.items() if key == f'{task}:{path}'
+  }
+
+
 def choices(path: str) -> dict[str, Callable]:
-  """Returns the functions that `path.name` may name."""
+  """Returns the functions that `path.name` may name, for a key of PARTS."""
   part = PARTS[path]
   try:
     module = importlib.import_module(part.module)
@@ -217,8 +237,9 @@ def flat(data: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 def _set(data: dict[str, Any], path: str, text: str):
   """Sets one value in nested dicts."""
-  if path in PARTS or (path.endswith('.name') and path[:-5] in PARTS):
-    part = path.removesuffix('.name') if path not in PARTS else path
+  known = parts(data.get('task'))
+  if path.removesuffix('.name') in known:
+    part = path.removesuffix('.name')
     parent, key = _find(data, part)
     if parent is None or key not in parent:
       raise _unknown(data, part)
@@ -226,9 +247,9 @@ def _set(data: dict[str, Any], path: str, text: str):
       parent[key] = None
       return
     present = parent[key] if isinstance(parent[key], dict) else {}
-    if not choices(part):
+    if not choices(known[part]):
       raise errors.UserError(f'{part}={text!r}: there are no choices yet')
-    parent[key] = _renamed(part, text, present)
+    parent[key] = _renamed(known[part], text, present)
     return
   parent, key = _find(data, path)
   if parent is None or key not in parent:
@@ -342,10 +363,11 @@ def _near(word: str, names: Iterable[str], cutoff: float) -> str:
 def _complete(path: str, part: Mapping[str, Any]) -> dict[str, Any]:
   """A part with the defaults of what it leaves out, and nothing unknown."""
   name = part.get('name')
+  shown = path.rpartition(':')[2]
   if name is None:
     if not choices(path):
       return dict(part)
-    raise errors.UserError(f'{path}.name is missing from the config')
+    raise errors.UserError(f'{shown}.name is missing from the config')
   schema = settings(path, name)
   complete = {'name': name, **schema}
   for key, value in part.items():
@@ -353,8 +375,8 @@ def _complete(path: str, part: Mapping[str, Any]) -> dict[str, Any]:
       continue
     if key not in schema and not PARTS[path].open:
       if not schema:
-        raise errors.UserError(f'{path}.{key}: {name!r} has no settings')
-      raise errors.unknown(f'{path} ({name})', key, schema)
+        raise errors.UserError(f'{shown}.{key}: {name!r} has no settings')
+      raise errors.unknown(f'{shown} ({name})', key, schema)
     # An author's 1 for a float is a float, or an override could not be 0.5.
     if isinstance(schema.get(key), float) and type(value) is int:
       value = float(value)
@@ -367,7 +389,8 @@ def _function(path: str, name: Any) -> Callable:
   if name not in functions and PARTS[path].other and isinstance(name, str):
     name = PARTS[path].other
   if name not in functions:
-    raise errors.unknown(f'{path}.name', name, functions)
+    shown = path.rpartition(':')[2]
+    raise errors.unknown(f'{shown}.name', name, functions)
   return functions[name]
 
 
@@ -386,10 +409,6 @@ def _defaults(function: Callable) -> dict[str, Any]:
     for parameter in inspect.signature(function).parameters.values()
     if parameter.kind is parameter.KEYWORD_ONLY
   }
-
-
-def _names_part(path: str) -> bool:
-  return path in PARTS or path.removesuffix('.name') in PARTS
 
 
 def _find(

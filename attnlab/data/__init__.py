@@ -1,7 +1,9 @@
-"""Data: sources, the generated corpus, vocabularies and batches.
+"""Data: sources, generated corpora, vocabularies and batches.
 
-Modules: sources (load), files, synthetic (grammar, lexicon), builders (TFDS),
-vocabulary, batching.
+Modules: sources (load) of sentence pairs and classification (load) of labelled
+texts; files, builders (TFDS); synthetic (grammar, lexicon), and
+synthetic_sentiment and synthetic_documents (draw); vocabulary, vectors,
+batching.
 """
 
 from attnlab.data.sources import load

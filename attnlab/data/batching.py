@@ -1,9 +1,10 @@
 """Batches of static shapes, in an order that is a function of the seed.
 
 Columns are the examples, one list per key: 1-D integer arrays (sequences, to be
-padded with 0) or numbers. A boundary gives one length to each sequence column,
-in the order of the columns; a batch takes the smallest boundary that holds its
-longest row. So the shapes, and the compilations, are as few as boundaries.
+padded with 0), 2-D ones (documents: sentences x words) or numbers. A boundary
+gives one length to each axis of each sequence column, in the order of the
+columns; a batch takes the smallest boundary that holds its longest row. So the
+shapes, and the compilations, are as few as boundaries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,13 @@ _POOL = 100  # batches that are sorted by length together
 
 
 def _lengths(columns: Columns) -> np.ndarray:
-  """Returns int64 [sequence columns, examples]."""
-  sequences = [c for c in columns.values() if np.ndim(c[0]) == 1]
-  return np.array([[len(x) for x in c] for c in sequences]).reshape(
-    len(sequences), -1
-  )
+  """Returns int64 [axes of all sequence columns, examples]."""
+  rows = [
+    [x.shape[axis] if axis else len(x) for x in column]
+    for column in columns.values()
+    for axis in range(np.ndim(column[0]))
+  ]
+  return np.array(rows).reshape(len(rows), -1)
 
 
 def within(columns: Columns, max_length: int, what: str = 'data') -> np.ndarray:
@@ -67,15 +70,22 @@ def boundaries(columns: Columns, *, buckets: int = 6) -> list[Boundary]:
   lengths = _lengths(columns)
   if not lengths.size:
     return [()]
-  longest = lengths.max(0)
+  grids = any(np.ndim(column[0]) == 2 for column in columns.values())
+  longest = lengths[0] if grids else lengths.max(0)
   sizes, counts = np.unique(longest, return_counts=True)
   before = np.concatenate([[0], np.cumsum(counts)])
+  # A row of a bucket costs its length, or its sentences times its words.
+  costs = sizes
+  if grids:
+    order = np.argsort(longest, kind='stable')
+    widest = np.maximum.accumulate(lengths[:, order], axis=1).prod(0)
+    costs = widest[before[1:] - 1]
   # cost[j]: padded length of the examples up to sizes[j - 1], cut at best.
   cost = np.concatenate([[0], np.full(len(sizes), np.inf)])
   cuts = []
   for _ in range(min(buckets, len(sizes))):
     # through[i, j]: the last bucket holds sizes[i] to sizes[j - 1].
-    through = cost[:-1, None] + sizes * (before[None, 1:] - before[:-1, None])
+    through = cost[:-1, None] + costs * (before[None, 1:] - before[:-1, None])
     through[np.tri(len(sizes), k=-1, dtype=bool)] = np.inf
     cuts.append(through.argmin(0))
     cost = np.concatenate([[0], through.min(0)])
@@ -98,7 +108,7 @@ class _Batches:
     if any(len(b) != len(lengths) for b in self.bounds):
       raise UserError(
         f'boundaries={self.bounds} need {len(lengths)} lengths each: one for'
-        ' each sequence column'
+        ' each axis of each sequence column'
       )
     table = np.array(self.bounds)  # [boundaries, columns]
     if (np.diff(table, axis=0) < 0).any():
@@ -123,10 +133,11 @@ class _Batches:
     batch, sizes = {}, iter(boundary)
     for key, column in self.columns.items():
       if isinstance(column, list):
-        batch[key] = np.zeros((len(rows), next(sizes)), np.int32)
+        shape = [next(sizes) for _ in range(column[0].ndim)]
+        batch[key] = np.zeros((len(rows), *shape), np.int32)
         for row, i in zip(batch[key], rows, strict=True):
           if i >= 0:
-            row[: len(column[i])] = column[i]
+            row[tuple(map(slice, column[i].shape))] = column[i]
       else:
         kind = np.float32 if column.dtype.kind == 'f' else np.int32
         batch[key] = np.where(rows < 0, 0, column[rows]).astype(kind)
@@ -203,8 +214,9 @@ def train_iterator(
     shard: (index, count): this process gets its share of every batch.
 
   Returns:
-    A `grain.DatasetIterator` over dicts: each column, [B, L] int32 padded with
-    0 or [B], and 'index' [B] int32, the position of the example in `columns`.
+    A `grain.DatasetIterator` over dicts: each column, [B, L] or [B, N, W] int32
+    padded with 0 or [B], and 'index' [B] int32, the position of the example in
+    `columns`.
 
   Raises:
     UserError: no examples, or sizes that do not fit together.
@@ -260,7 +272,8 @@ def fingerprint(columns: Columns, **settings: object) -> str:
   for key, column in columns.items():
     digest.update(key.encode())
     if np.ndim(column[0]):
-      digest.update(np.array([len(x) for x in column], np.int64).tobytes())
-      column = np.concatenate(column)
+      shapes = np.array([np.shape(x) for x in column], np.int64)
+      digest.update(shapes.tobytes())
+      column = np.concatenate([np.ravel(x) for x in column])
     digest.update(np.ascontiguousarray(column, np.float64).tobytes())
   return digest.hexdigest()[:16]

@@ -17,6 +17,7 @@ import logging
 import os
 import pathlib
 import time
+import types
 from typing import ClassVar
 import urllib.error
 import urllib.request
@@ -31,41 +32,58 @@ from attnlab.data.sources import MULTI30K_SPLITS, Splits
 from attnlab.errors import UserError
 
 
-class Texts(Sequence[dict]):
-  """A TFDS data source as examples, decoded when they are asked for."""
+class Records(Sequence[dict]):
+  """A TFDS data source as examples, decoded when they are asked for.
 
-  def __init__(self, records, source: str, target: str):
+  Args:
+    records: the data source.
+    decode: record -> example.
+    rows: which records, where not all.
+  """
+
+  def __init__(
+    self,
+    records,
+    decode: Callable[[dict], dict],
+    rows: Sequence[int] | None = None,
+  ):
     self._records = records
-    self._keys = {'source': source, 'target': target}
+    self._decode = decode
+    self._rows = range(len(records)) if rows is None else rows
 
   def __len__(self) -> int:
-    return len(self._records)
+    return len(self._rows)
 
   def __getitem__(self, index):  # pyrefly: ignore[bad-override]
     if isinstance(index, slice):
-      return self._read(range(*index.indices(len(self))))
-    if not -len(self) <= index < len(self):
-      raise IndexError(index)
-    return self._read([index % len(self)])[0]
+      return self._read(self._rows[index])
+    return self._read([self._rows[index]])[0]
 
   def __iter__(self):
     for start in range(0, len(self), 1000):  # many times faster than one by one
       yield from self[start : start + 1000]
 
-  def _read(self, indices: Sequence[int]) -> list[dict]:
-    if not indices:
+  def _read(self, rows: Sequence[int]) -> list[dict]:
+    if not rows:
       return []
-    return [
-      {
-        **{side: r[key].decode() for side, key in self._keys.items()},
-        **{
-          kind: np.asarray(r[kind], np.int32).reshape(-1, 2)
-          for kind in ('sure', 'possible')
-          if kind in r
-        },
-      }
-      for r in self._records.__getitems__(list(indices))
-    ]
+    return [self._decode(r) for r in self._records.__getitems__(list(rows))]
+
+
+def _pairs(source: str, target: str) -> Callable[[dict], dict]:
+  """Returns what decodes a sentence pair and the links between its words."""
+
+  def decode(record: dict) -> dict:
+    return {
+      'source': record[source].decode(),
+      'target': record[target].decode(),
+      **{
+        kind: np.asarray(record[kind], np.int32).reshape(-1, 2)
+        for kind in ('sure', 'possible')
+        if kind in record
+      },
+    }
+
+  return decode
 
 
 # Where prepared data lies.
@@ -334,6 +352,13 @@ def multi30k(part: str, source_language: str, target_language: str) -> Splits:
 # Any data set of TFDS.
 
 
+def _names() -> list[str]:
+  """Returns the names that TFDS knows, once those of texts are registered."""
+  import tensorflow_datasets.text as _  # noqa: F401
+
+  return tfds.core.registered.list_imported_builders()
+
+
 def check_name(field: str, value: str, others: Iterable[str]) -> None:
   """Raises UserError if TFDS has no such data set.
 
@@ -342,7 +367,7 @@ def check_name(field: str, value: str, others: Iterable[str]) -> None:
     value: name, maybe with a config.
     others: names that would have been right too.
   """
-  names = tfds.core.registered.list_imported_builders()
+  names = _names()
   if value.partition('/')[0] not in names:
     raise _nearest(field, value, [*others, *names], [*others])
 
@@ -365,34 +390,127 @@ def by_name(
     UserError: no such data set, config, feature or split, or it needs
       TensorFlow to be prepared or read.
   """
+  fields = {
+    'data.source_language': source_language,
+    'data.target_language': target_language,
+  }
+  _, sources = _open(dataset, splits, fields)
+  decode = _pairs(source_language, target_language)
+  return {split: Records(records, decode) for split, records in sources.items()}
+
+
+def labelled(
+  dataset: str,
+  splits: Mapping[str, str],
+  text: str,
+  label: str,
+  arrange: Callable[[str], str],
+) -> tuple[Splits, tuple[str, ...]]:
+  """Returns the splits of a TFDS data set, and the names of its classes.
+
+  Where 'validation' is '', it is every tenth example of train: TFDS shuffles
+  most data sets when it prepares them.
+
+  Args:
+    dataset: as for `by_name`.
+    splits: likewise.
+    text: name of a text feature.
+    label: name of a feature of the kind ClassLabel.
+    arrange: text -> text as it stands in an example.
+
+  Raises:
+    UserError: as by_name; or labels are missing or not classes.
+  """
+  fields = {'data.text': text, 'data.label': label}
+  kinds = {
+    'data.text': tfds.features.Text,
+    'data.label': tfds.features.ClassLabel,
+  }
+  features, sources = _open(dataset, splits, fields, kinds)
+  names = tuple(features[label].names)
+
+  def decode(record: dict) -> dict:
+    number = int(record[label])
+    if not 0 <= number < len(names):
+      raise UserError(
+        f'data.label={label!r} is {number} in {dataset}, outside 0 to'
+        f' {len(names) - 1}: TFDS hides the labels of this split'
+      )
+    return {'text': arrange(record[text].decode()), 'label': number}
+
+  made: dict[str, Sequence[dict]] = {
+    split: Records(records, decode) for split, records in sources.items()
+  }
+  if 'train' in sources and not splits.get('validation'):
+    held = range(9, len(sources['train']), 10)
+    kept = [i for i in range(len(sources['train'])) if i % 10 != 9]
+    made['train'] = Records(sources['train'], decode, kept)
+    made['validation'] = Records(sources['train'], decode, held)
+  for split, examples in made.items():
+    if not len(examples):
+      raise UserError(f'data.{split}={splits[split]!r} has no examples')
+    try:
+      examples[0]  # does it have labels?
+    except UserError as error:
+      raise UserError(f'data.{split}={splits[split]!r}: {error}') from error
+  return made, names
+
+
+def _open(
+  dataset: str,
+  splits: Mapping[str, str],
+  fields: Mapping[str, str],
+  kinds: Mapping[str, type] = types.MappingProxyType({}),
+) -> tuple[Mapping, dict]:
+  """Finds a data set and prepares it.
+
+  Args:
+    dataset: as for `by_name`.
+    splits: likewise.
+    fields: setting -> name of the feature that has to be there.
+    kinds: setting -> of which kind that feature has to be.
+
+  Returns:
+    The features by name, and the TFDS data source of each split.
+  """
+  names = _names()
   make = functools.partial(
     tfds.builder, dataset, data_dir=data_dir(), file_format='array_record'
   )
   try:
     builder = make()
   except tfds.core.registered.DatasetNotFoundError as error:
-    names = tfds.core.registered.list_imported_builders()
     raise _nearest('data.dataset', dataset, names) from error
   except ValueError as error:
     name, _, config = dataset.partition('/')
+    name = name.partition(':')[0]
+    if name not in names:
+      raise _nearest('data.dataset', dataset, names) from error
     configs = getattr(tfds.builder_cls(name), 'builder_configs', {})
     if not configs or config.partition(':')[0] in configs:
       raise UserError(f'data.dataset={dataset!r}: {_line(error)}') from error
     names = [f'{name}/{config}' for config in configs]
     raise _nearest('data.dataset', dataset, names) from error
-  for field, feature in (
-    ('data.source_language', source_language),
-    ('data.target_language', target_language),
-  ):
-    if feature not in builder.info.features:
-      raise errors.unknown(field, feature, builder.info.features)
+  features = builder.info.features
+  for field, feature in fields.items():
+    if feature not in features:
+      raise errors.unknown(field, feature, features)
+    kind = kinds.get(field, object)
+    if not isinstance(features[feature], kind):
+      raise UserError(
+        f'{field}={feature!r} of {dataset} is of the kind'
+        f' {type(features[feature]).__name__}, not {kind.__name__}'
+      )
   try:
     builder = _prepared(make, quiet=False)
     wanted = {k: v for k, v in splits.items() if v}
+    known = builder.info.splits  # none where TFDS mocks the data
     for split, name in wanted.items():
-      if name.partition('[')[0] not in builder.info.splits:
-        raise errors.unknown(f'data.{split}', name, builder.info.splits)
-    return _splits(builder, wanted, source_language, target_language)
+      if known and name.partition('[')[0] not in known:
+        raise errors.unknown(f'data.{split}', name, known)
+    return features, {
+      split: builder.as_data_source(name) for split, name in wanted.items()
+    }
   except UserError:
     raise
   except Exception as error:  # of many kinds: network, TensorFlow, disk
@@ -402,8 +520,9 @@ def by_name(
 
 
 def _splits(builder, splits: Mapping[str, str], source: str, target: str):
+  decode = _pairs(source, target)
   return {
-    split: Texts(builder.as_data_source(name), source, target)
+    split: Records(builder.as_data_source(name), decode)
     for split, name in splits.items()
   }
 

@@ -4,13 +4,14 @@ A split is a sequence of dicts with 'source' and 'target', one sentence each,
 and with the gold alignment 'sure' and 'possible' where there is one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from attnlab import errors
 from attnlab.data import files as files_lib
 from attnlab.errors import UserError
 
+T = TypeVar('T')
 Splits = Mapping[str, Sequence[dict]]
 
 
@@ -61,7 +62,7 @@ def files(
     )
   return {
     split: files_lib.read(
-      pathlib.Path(dir).expanduser() / path,
+      files_lib.expand(dir) / path,
       source_language=source_language,
       target_language=target_language,
       source_field=source_field,
@@ -105,9 +106,7 @@ def multi30k(
     from attnlab.data import builders
 
     return builders.multi30k(part, source_language, target_language)
-  folder = pathlib.Path(dir).expanduser()
-  if not folder.is_dir():
-    raise UserError(f'data.dir={dir!r} is not a folder')
+  folder = files_lib.folder(dir)
   folder = folder / part if (folder / part).is_dir() else folder
   return {
     split: files_lib.read(
@@ -200,7 +199,20 @@ def load(name: str, **options: object) -> Splits:
   Raises:
     UserError: an unknown name or option, or data that cannot be had.
   """
-  functions = {function.__name__: function for function in SOURCES}
+  return call(SOURCES, name, options)
+
+
+def call(
+  sources: Iterable[Callable[..., T]], name: str, options: Mapping[str, object]
+) -> T:
+  """Returns what the named source gives; other names are those of TFDS.
+
+  Args:
+    sources: functions, `tfds` among them.
+    name: as for `load`.
+    options: likewise.
+  """
+  functions = {function.__name__: function for function in sources}
   if name not in functions:
     dataset = name.removeprefix('tfds:')
     if dataset == name:

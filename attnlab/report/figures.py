@@ -1,11 +1,11 @@
-"""Figures fit for a paper: alignments, learning curves, quality by length.
+"""Figures fit for a paper: alignments, shaded texts, confusion, curves.
 
 Every function returns a Matplotlib figure that belongs to no window and no
 global state; `save` writes it as PNG and PDF. The same data give the same
 bytes. Latin text is embedded in the PDF as a TrueType font (type 42).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import pathlib
@@ -36,6 +36,11 @@ _CELL_INCHES = 0.27
 _LARGEST_INCHES = 11.0
 # Words above the columns stay upright while the picture is no wider than this.
 _UPRIGHT_INCHES = 3.6
+# A text as wide as a column of print.
+_TEXT_INCHES = 6.3
+_LINE_INCHES = 0.22
+_PAD_INCHES = 0.03
+_MOST_LINES = 40
 
 
 @functools.cache
@@ -236,6 +241,214 @@ def alignment(
   return figure
 
 
+def shaded_text(
+  sentences: Sequence[Sequence[str]],
+  weights: Sequence[np.ndarray],
+  *,
+  gold: Sequence[tuple[int, int]] = (),
+  gold_sentences: Sequence[int] = (),
+  title: str = '',
+) -> 'Figure':
+  """A text whose words are shaded by their weights; gold is underlined.
+
+  Several sentences have a square each in the margin, shaded by the sum of the
+  sentence's weights. Beyond 40 lines the text is cut.
+
+  Args:
+    sentences: the words of each sentence.
+    weights: for each sentence [W] floats of 0 or more. The darkest shade is
+      the largest weight of the text, which is written below.
+    gold: (sentence, word) pairs that are underlined.
+    gold_sentences: sentences whose squares are outlined.
+    title: a line above the text.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: the weights do not fit the sentences.
+  """
+  from matplotlib.patches import Rectangle
+
+  sizes = [len(words) for words in sentences]
+  if [len(row) for row in weights] != sizes:
+    raise ValueError(
+      f'weights have lengths {[len(row) for row in weights]}, but the '
+      f'sentences {sizes}'
+    )
+  top = max((float(np.max(row)) for row in weights if len(row)), default=0.0)
+  sums = [float(np.sum(row)) for row in weights]
+  most = max(sums, default=0.0)
+  margin = 0.34 if len(sizes) > 1 else 0.08
+  with _style():
+    placed, rows, cut = _flow(sentences, margin)
+    height = _LINE_INCHES * rows + (0.3 if title else 0.08) + 0.3
+    figure = _figure(_TEXT_INCHES, height)
+    figure.set_layout_engine('none')
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, _TEXT_INCHES)
+    axes.set_ylim(0, height)
+    axes.set_axis_off()
+    first = height - (0.3 if title else 0.08)
+    if title:
+      axes.text(margin, height - 0.06, title, va='top', fontsize=10)
+    marked = set(gold)
+    for s, w, x, row, width in placed:
+      y = first - _LINE_INCHES * row
+      share = float(weights[s][w]) / top if top > 0 else 0.0
+      axes.add_patch(
+        Rectangle(
+          (x, y - _LINE_INCHES + 0.035),
+          width,
+          _LINE_INCHES - 0.05,
+          facecolor=_COLOURS[5],
+          alpha=share,
+          linewidth=0,
+        )
+      )
+      axes.text(
+        x + _PAD_INCHES,
+        y - _LINE_INCHES / 2,
+        sentences[s][w],
+        va='center_baseline',
+        fontsize=9,
+      )
+      if (s, w) in marked:
+        axes.plot(
+          (x + _PAD_INCHES, x + width - _PAD_INCHES),
+          (y - _LINE_INCHES + 0.03,) * 2,
+          color=_GOLD,
+          linewidth=1.4,
+          solid_capstyle='butt',
+        )
+    starts: dict[int, int] = {}
+    for s, _, _, row, _ in placed:
+      starts.setdefault(s, row)
+    for s, row in starts.items() if len(sizes) > 1 else ():
+      y = first - _LINE_INCHES * (row + 1) + 0.05
+      box = (0.1, y), 0.13, 0.13
+      axes.add_patch(
+        Rectangle(
+          *box,
+          facecolor=_COLOURS[0],
+          alpha=sums[s] / most if most > 0 else 0.0,
+          linewidth=0,
+        )
+      )
+      sure = s in set(map(int, gold_sentences))
+      axes.add_patch(
+        Rectangle(
+          *box,
+          fill=False,
+          edgecolor=_GOLD if sure else _FAINT,
+          linewidth=1.6 if sure else 0.6,
+        )
+      )
+    notes = [f'darkest word: weight {top:.2f}']
+    if len(sizes) > 1:
+      notes.append(f'darkest sentence: {most:.2f}')
+    if marked or len(gold_sentences):
+      notes.append('orange: gold')
+    if cut:
+      notes.append(f'{cut} more words')
+    axes.text(margin, 0.08, '; '.join(notes), fontsize=7, color='#666666')
+  return figure
+
+
+def _flow(
+  sentences: Sequence[Sequence[str]], margin: float
+) -> tuple[list[tuple[int, int, float, int, float]], int, int]:
+  """Sets words in lines, each sentence on a new one.
+
+  Returns:
+    (sentence, word, left in inches, line, width in inches) of each word, the
+    number of lines, and how many words there is no room for.
+  """
+  widths = _widths({word for words in sentences for word in words}, 9)
+  room = _TEXT_INCHES - 0.08
+  placed: list[tuple[int, int, float, int, float]] = []
+  row = 0
+  for s, words in enumerate(sentences):
+    x = margin
+    for w, word in enumerate(words):
+      width = min(widths[word] + 2 * _PAD_INCHES, room - margin)
+      if x + width > room:
+        x, row = margin, row + 1
+      if row >= _MOST_LINES:
+        total = sum(map(len, sentences))
+        return placed, _MOST_LINES, total - len(placed)
+      placed.append((s, w, x, row, width))
+      x += width
+    if words:
+      row += 1
+  return placed, max(row, 1), 0
+
+
+def confusion(
+  counts: np.ndarray, labels: Sequence[str], *, title: str = ''
+) -> 'Figure':
+  """A confusion matrix: rows are the truth, columns what it was taken for.
+
+  Args:
+    counts: [C, C] whole numbers; the shade is the share of the row.
+    labels: names of the C classes.
+    title: a line above the picture.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: the counts are not [C, C].
+  """
+  from matplotlib.colors import Normalize
+
+  counts = np.asarray(counts)
+  size = len(labels)
+  if counts.shape != (size, size):
+    raise ValueError(
+      f'counts has shape {counts.shape}, but there are {size} labels'
+    )
+  shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  with _style():
+    cell = min(0.55, max(0.27, 4.5 / size))
+    font = 8 if cell > 0.4 else 6
+    label = _inches(labels, font) + 0.15
+    below = label if size > 2 or label > cell else 0.25
+    width = label + cell * size + 0.45
+    height = below + cell * size + (0.6 if title else 0.4)
+    figure = _figure(max(width, 2.2), max(height, 1.6))
+    axes = figure.subplots()
+    axes.imshow(
+      shares,
+      cmap='Greys',
+      norm=Normalize(0.0, 1.0),
+      interpolation='nearest',
+    )
+    turned = label > cell
+    axes.set_xticks(
+      range(size), labels, rotation=90 if turned else 0, fontsize=font
+    )
+    axes.set_yticks(range(size), labels, fontsize=font)
+    axes.set_xlabel('prediction')
+    axes.set_ylabel('label')
+    axes.tick_params(length=0)
+    _grid(axes, counts.shape)
+    for (row, column), count in np.ndenumerate(counts):
+      if count:
+        axes.text(
+          column,
+          row,
+          f'{count:d}',
+          ha='center',
+          va='center',
+          fontsize=font if size <= 10 else 4.5,
+          color='white' if shares[row, column] > 0.5 else _INK,
+        )
+    if title:
+      axes.set_title(title)
+  return figure
+
+
 def _links(gold: Gold | None, shape: tuple[int, int]) -> Gold:
   """The gold links as two [n, 2] arrays that lie inside the picture."""
   if gold is None:
@@ -287,16 +500,21 @@ def _grid(axes: 'Axes', shape: tuple[int, int]) -> None:
 
 def _inches(texts: Sequence[str], size: float) -> float:
   """Width of the widest of the texts in this font size (points)."""
+  return max(_widths(texts, size).values(), default=0.0)
+
+
+def _widths(texts: Iterable[str], size: float) -> dict[str, float]:
+  """Width in inches of each of the texts in this font size (points)."""
   from matplotlib.backends.backend_agg import RendererAgg
 
   renderer = RendererAgg(1, 1, 100.0)
   font = _font(size)
-  widths = [
-    renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+  return {
+    text: renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+    / renderer.dpi
     for text in texts
     if text
-  ]
-  return max(widths, default=0.0) / renderer.dpi
+  }
 
 
 def _font(size: float) -> 'FontProperties':

@@ -1,7 +1,9 @@
 """What a model is trained for, as functions that the one loop is given."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
 import importlib
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from attnlab import attention, configs, errors
 
-TASKS = ('translation',)
+TASKS = ('classification', 'translation')
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -83,18 +85,19 @@ def part(path: str, settings: Mapping[str, Any]):
   """The function that a part of a config names, and its arguments.
 
   Args:
-    path: where the part is, e.g. 'attention.score' (see `configs.PARTS`).
+    path: a key of `configs.PARTS`, e.g. 'attention.score'.
     settings: {'name': ..., and that function's keyword-only arguments}.
   """
   settings = dict(settings)
   name = settings.pop('name')
   choices = configs.choices(path)
+  shown = path.rpartition(':')[2]
   if name not in choices:
-    raise errors.unknown(f'{path}.name', name, choices)
+    raise errors.unknown(f'{shown}.name', name, choices)
   known = configs.settings(path, name)
   for key in settings:
     if key not in known:
-      raise errors.unknown(f'{path}.{key}', settings[key], known)
+      raise errors.unknown(f'{shown}.{key}', settings[key], known)
   return choices[name], settings
 
 
@@ -104,10 +107,13 @@ def mechanism(config: Mapping[str, Any]) -> attention.Attention:
   normalizer, normalizer_settings = part(
     'attention.normalizer', config['normalizer']
   )
-  return attention.compose(
-    score=score(**score_settings),
-    normalizer=normalizer(**normalizer_settings),
-  )
+  try:
+    return attention.compose(
+      score=score(**score_settings),
+      normalizer=normalizer(**normalizer_settings),
+    )
+  except ValueError as error:
+    raise errors.UserError(f'attention: {error}') from error
 
 
 def initialise(make: Callable[[], nnx.Module]) -> nnx.Module:
@@ -125,3 +131,41 @@ def dtype(config: Mapping[str, Any]) -> jnp.dtype:
   if precision not in PRECISIONS:
     raise errors.unknown('training.precision', precision, PRECISIONS)
   return PRECISIONS[precision]
+
+
+def eval_splits(splits: Iterable[str]) -> tuple[str, ...]:
+  """The names of all splits but train, the validation split first."""
+  names = [name for name in splits if name != 'train']
+  if 'validation' not in names:
+    raise errors.UserError(
+      'data.validation is missing: training needs a split to choose the '
+      'best checkpoint by'
+    )
+  return ('validation', *(n for n in names if n != 'validation'))
+
+
+def model_fingerprint(config: Mapping[str, Any]) -> str:
+  """A hash of all settings that say which parameters there are."""
+  settings = {key: plain(config[key]) for key in ('model', 'attention')}
+  text = json.dumps([settings, config['training']['precision']], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shown(lengths: Sequence[int], count: int) -> list[int]:
+  """The examples that are drawn: typical ones, and the longest."""
+  order = np.argsort(lengths, kind='stable')
+  count = min(count, len(order))
+  places = np.linspace(len(order) // 2, len(order) - 1, count)
+  return list(dict.fromkeys(int(order[int(place)]) for place in places))
+
+
+def plain(section: Any) -> dict[str, Any]:
+  """A section of a config as plain dicts."""
+  return section.to_dict() if hasattr(section, 'to_dict') else dict(section)
+
+
+def write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
+  """Writes a file of lines; its folder is made."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  text = ''.join(' '.join(line.split('\n')) + '\n' for line in lines)
+  path.write_text(text, encoding='utf-8')

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 import functools
-import hashlib
 import itertools
 import json
 import pathlib
@@ -150,19 +149,9 @@ class _Translation:
     )
 
   def eval_splits(self) -> tuple[str, ...]:
-    names = [name for name in self.splits if name != 'train']
-    if 'validation' not in names:
-      raise errors.UserError(
-        'data.validation is missing: training needs a split to choose the '
-        'best checkpoint by'
-      )
-    return ('validation', *(n for n in names if n != 'validation'))
+    return base.eval_splits(self.splits)
 
   def fingerprint(self) -> dict[str, str]:
-    settings = {k: _plain(self.config[k]) for k in ('model', 'attention')}
-    text = json.dumps(
-      [settings, self.config['training']['precision']], sort_keys=True
-    )
     return {
       'data': batching.fingerprint(
         self.columns('train'),
@@ -172,7 +161,7 @@ class _Translation:
       'vocabulary': ' '.join(
         self.vocabularies[side].fingerprint() for side in SIDES
       ),
-      'model': hashlib.sha256(text.encode()).hexdigest()[:16],
+      'model': base.model_fingerprint(self.config),
     }
 
   def save_assets(self, workdir: pathlib.Path) -> None:
@@ -225,6 +214,8 @@ class _Translation:
     hypotheses: list[str] = [''] * count
     records: list[np.ndarray | None] = [None] * count
     gold = full and all('sure' in e for e in self.examples(split))
+    shown = set(self.shown(split)) if full and workdir is not None else set()
+    predictions: dict[int, base.Prediction] = {}
     sums = np.zeros(3)
     for batch in self.batches(split):
       index = batch['index']
@@ -241,6 +232,13 @@ class _Translation:
           # Cut to the sentence and copied, or every batch would be kept.
           s, t = (np.count_nonzero(batch[side][row]) for side in SIDES)
           records[i] = weights[row, :t, :s].copy()
+      drawn = [(row, int(i)) for row, i in enumerate(index) if i in shown]
+      if drawn:
+        looked = self.look(parts, batch['source'], found)
+        for row, i in drawn:
+          predictions[i] = self.prediction(
+            batch['source'][row], found[row], looked[row]
+          )
     loss, right, weight = sums
     references = self.texts(split, 'target')
     figures = {
@@ -253,7 +251,9 @@ class _Translation:
     if gold and self.attends(records):
       figures |= self.alignment(split, records)
     if full and workdir is not None:
-      self.record(model, split, hypotheses, records, pathlib.Path(workdir))
+      self.record(
+        split, hypotheses, records, predictions, pathlib.Path(workdir)
+      )
     return figures
 
   def search(self, parts, source: np.ndarray, size: int) -> np.ndarray:
@@ -291,12 +291,11 @@ class _Translation:
       'alignment_recall': total.recall,
     }
 
-  def record(self, model, split, hypotheses, records, workdir):
+  def record(self, split, hypotheses, records, predictions, workdir):
     """Writes predictions/, attention/ and figures/ of one split."""
     examples = self.examples(split)
     folder = workdir / 'predictions'
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_lines(
+    base.write_lines(
       folder / f'{split}.jsonl',
       (
         json.dumps(
@@ -310,24 +309,24 @@ class _Translation:
         for example, hypothesis in zip(examples, hypotheses, strict=True)
       ),
     )
-    _write_lines(folder / f'{split}.txt', hypotheses)
-    shown = self.shown(split)
-    lines = [examples[i]['source'] for i in shown]
-    predictions = list(self.predict(model, lines))
-    if any(p.weights is None for p in predictions):
+    base.write_lines(folder / f'{split}.txt', hypotheses)
+    predictions = {
+      i: p for i, p in predictions.items() if p.weights is not None
+    }
+    if not predictions:
       return
-    folder = workdir / 'attention'
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_lines(
-      folder / f'{split}.jsonl',
+    base.write_lines(
+      workdir / 'attention' / f'{split}.jsonl',
       (
-        json.dumps({'example': int(i), **attention_record(prediction)})
-        for i, prediction in zip(shown, predictions, strict=True)
+        json.dumps(
+          {'example': i, **attention_record(prediction)}, ensure_ascii=False
+        )
+        for i, prediction in predictions.items()
       ),
     )
     from attnlab.report import figures
 
-    for i, prediction in zip(shown, predictions, strict=True):
+    for i, prediction in predictions.items():
       gold = None
       weights = prediction.weights
       tokens = prediction.source_tokens, prediction.tokens
@@ -344,10 +343,7 @@ class _Translation:
   def shown(self, split: str) -> list[int]:
     """The examples that are drawn: typical ones, and the longest."""
     lengths = [len(ids) for ids in self.columns(split)['source']]
-    order = np.argsort(lengths, kind='stable')
-    count = min(self.config['evaluation']['pictures'], len(order))
-    places = np.linspace(len(order) // 2, len(order) - 1, count)
-    return list(dict.fromkeys(int(order[int(place)]) for place in places))
+    return base.shown(lengths, self.config['evaluation']['pictures'])
 
   def tokens(self, side: str, text: str) -> list[str]:
     vocabulary = self.vocabularies[side]
@@ -370,19 +366,29 @@ class _Translation:
       for row, ids in enumerate(sources):
         source[row, : len(ids)] = ids
       beam_size = self.config['evaluation']['beam_size']
-      target = self.search(parts, source, beam_size)
-      batch = {'source': source, 'target': target}
-      weights = np.asarray(_forced(*parts, batch)[1])
+      found = self.search(parts, source, beam_size)
+      looked = self.look(parts, source, found)
       for row, ids in enumerate(sources):
-        found = target[row]
-        tokens = found[: np.count_nonzero(found)]
-        record = weights[row, : len(tokens), : len(ids)]
-        yield base.Prediction(
-          self.vocabularies['target'].decode(found),
-          self.vocabularies['target'].pieces(tokens),
-          self.vocabularies['source'].pieces(ids),
-          record if record.any() else None,
-        )
+        yield self.prediction(ids, found[row], looked[row])
+
+  @staticmethod
+  def look(parts, source: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """The weights [B, L, S] with which translations [B, L] were written."""
+    return np.asarray(_forced(*parts, {'source': source, 'target': found})[1])
+
+  def prediction(
+    self, source: np.ndarray, found: np.ndarray, weights: np.ndarray
+  ) -> base.Prediction:
+    """One translation: ids [S], ids [L] and weights [L, S], maybe padded."""
+    source = source[source != 0]
+    tokens = found[found != 0]
+    weights = weights[: len(tokens), : len(source)]
+    return base.Prediction(
+      self.vocabularies['target'].decode(found),
+      self.vocabularies['target'].pieces(tokens),
+      self.vocabularies['source'].pieces(source),
+      weights if weights.any() else None,
+    )
 
 
 def _cross_entropy(model, batch, rng, label_smoothing):
@@ -455,12 +461,3 @@ def _signature(tokenize: str) -> str:
   # sacrebleu knows its own signature only after a first score.
   metric.corpus_score(['a'], [['a']])
   return str(metric.get_signature())
-
-
-def _plain(section: Any) -> Any:
-  return section.to_dict() if hasattr(section, 'to_dict') else dict(section)
-
-
-def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
-  text = ''.join(' '.join(line.split('\n')) + '\n' for line in lines)
-  path.write_text(text, encoding='utf-8')

@@ -185,3 +185,33 @@ def test_fingerprint():
   assert first != batching.fingerprint(columns, **settings | {'seed': 1})
   columns['source'][7] = columns['source'][7] + 1
   assert first != batching.fingerprint(columns, **settings)
+
+
+def test_documents_are_bucketed_by_sentences_and_words():
+  rng = np.random.default_rng(0)
+  shapes = rng.integers(1, 9, (50, 2))
+  columns = {
+    'tokens': [rng.integers(1, 9, shape) for shape in shapes],
+    'label': rng.integers(0, 3, 50),
+  }
+  bounds = batching.boundaries(columns, buckets=3)
+  assert 1 < len(bounds) <= 3
+  seen = []
+  for batch in batching.eval_batches(columns, batch_size=4, boundaries=bounds):
+    assert batch['tokens'].shape[1:] in bounds
+    for row, label, i in zip(
+      batch['tokens'], batch['label'], batch['index'], strict=True
+    ):
+      if i < 0:
+        assert not row.any()
+        continue
+      seen.append(i)
+      n, w = shapes[i]
+      np.testing.assert_array_equal(row[:n, :w], columns['tokens'][i])
+      assert np.count_nonzero(row) == n * w
+      assert label == columns['label'][i]
+  assert sorted(seen) == list(range(50))
+  train = batching.train_iterator(
+    columns, batch_size=4, boundaries=bounds, seed=0
+  )
+  assert next(train)['tokens'].ndim == 3

@@ -171,6 +171,45 @@ def test_metric_by_length():
     figures.metric_by_length({}, 'BLEU')
 
 
+@pytest.mark.parametrize(
+  'sentences', [[GERMAN], [CHINESE, [], GERMAN * 3], [[]], [['word'] * 900]]
+)
+def test_shaded_text_is_within_bounds(sentences):
+  rows = [np.full(len(words), 0.01) for words in sentences]
+  gold = [(0, 0)] if sentences[0] else []
+  figure = figures.shaded_text(
+    sentences, rows, gold=gold, gold_sentences=[0], title='sport (0.98)'
+  )
+  assert is_within_bounds(figure)
+  texts = {text.get_text() for text in figure.findobj(Text)}
+  assert set(sentences[0]) <= texts
+
+
+def test_shaded_text_underlines_gold_and_shades_by_weight():
+  figure = figures.shaded_text(
+    [['a', 'b', 'c']], [np.array([0.1, 0.4, 0.0])], gold=[(0, 1)]
+  )
+  (axes,) = figure.axes
+  shades = [p.get_alpha() for p in axes.patches]
+  assert shades == pytest.approx([0.25, 1.0, 0.0])
+  (line,) = axes.lines
+  box = axes.patches[1]
+  assert box.get_x() < line.get_xdata()[0] < box.get_x() + box.get_width()
+  with pytest.raises(ValueError, match=r'\[2\].*\[3\]'):
+    figures.shaded_text([['a', 'b', 'c']], [np.zeros(2)])
+
+
+@pytest.mark.parametrize('size', [2, 20])
+def test_confusion(size):
+  names = [f'comp.sys.class{i}' for i in range(size)]
+  figure = figures.confusion(9 * np.eye(size, dtype=int), names, title='test')
+  assert is_within_bounds(figure)
+  texts = [text.get_text() for text in figure.findobj(Text)]
+  assert texts.count('9') == size
+  with pytest.raises(ValueError, match='labels'):
+    figures.confusion(np.eye(2), ['a'])
+
+
 def test_global_settings_are_left_alone():
   import matplotlib
 

@@ -35,7 +35,7 @@ def start(workdir, *words):
   )
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=240):
   end = time.monotonic() + seconds
   while not condition():
     assert process.poll() is None, process.communicate()
