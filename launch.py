@@ -30,7 +30,7 @@ from typing import Any
 
 from absl import flags
 
-from attnlab import configs, errors
+from attnlab import allocator, configs, errors
 
 MODES = ('train', 'eval', 'predict')
 _MAIN = (
@@ -511,4 +511,5 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == '__main__':
+  allocator.keep()
   sys.exit(main(sys.argv))

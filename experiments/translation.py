@@ -62,11 +62,11 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'clip_norm': 1.0,
   }
   config.training = {
-    'steps': 1_100,
+    'steps': 1_400,
     'batch_size': 64,
     'log_every': 100,
-    'eval_every': 550,
-    'checkpoint_every': 550,
+    'eval_every': 700,
+    'checkpoint_every': 700,
     'keep': 2,
     'patience': 0,
     'precision': 'float32',
