@@ -5,10 +5,10 @@ alignments, made from a seed):
 
   python launch.py
 
-trains the two below one after the other and compares them, in a few minutes on
-two CPU cores. Expect 98 to 99 BLEU and an AER of 0.08 on the test split with
-attention, 40 BLEU without; on sentences longer than any seen in training 37
-against 4. One alone:
+trains the two below one after the other and compares them, in two minutes on
+two CPU cores. Expect 99.5 BLEU and an AER of 0.07 on the test split
+with attention, 49 BLEU without; on sentences longer than any seen in training
+40 against 4. One alone:
 
   python launch.py --config=experiments/translation.py:luong
   python launch.py --config=experiments/translation.py:no_attention
@@ -17,7 +17,8 @@ After the colon come a variant, a size, or both with a comma between them:
 
   variant   no_attention (one vector for the whole source), bahdanau, luong,
             transformer
-  size      smoke (seconds), default, multi30k (English-German, 29,000 captions)
+  size      smoke (seconds), default, multi30k (English-German, 29,000 captions),
+            tatoeba (English-Chinese, 26,000 sentences)
 
   python launch.py --config=experiments/translation.py:luong,multi30k \
       --config.data.dir=DIR --config.attention.score.name=bilinear
@@ -25,12 +26,17 @@ After the colon come a variant, a size, or both with a comma between them:
 DIR holds tok/train.en.gz and so on; without it the corpus is downloaded. Expect
 37.7 BLEU on test_2016_flickr with luong in half an hour, and 37.9 with the
 transformer in an hour, on two CPU cores.
+
+  python launch.py --config=experiments/translation.py:luong,tatoeba \
+      --config.data.dir=DIR
+
+DIR holds train.tsv.gz, dev.tsv.gz and test.tsv.gz.
 """
 
 import ml_collections
 
 VARIANTS = ('luong', 'bahdanau', 'transformer', 'no_attention')
-SIZES = ('smoke', 'default', 'multi30k')
+SIZES = ('smoke', 'default', 'multi30k', 'tatoeba')
 
 
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
@@ -93,8 +99,10 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 2e-3
   if size == 'smoke':
     _smoke(config)
-  if size == 'multi30k':
+  if size in ('multi30k', 'tatoeba'):
     _multi30k(config)
+  if size == 'tatoeba':
+    _tatoeba(config)
   return config.lock()
 
 
@@ -153,6 +161,22 @@ def _multi30k(config: ml_collections.ConfigDict) -> None:
     config.optimizer.update(learning_rate=1.5e-3, warmup_steps=300)
     if config.model.name != 'fixed':
       config.attention.score.hidden = 256
+
+
+def _tatoeba(config: ml_collections.ConfigDict) -> None:
+  """Tatoeba, whose Chinese comes without spaces: as Multi30k but for data."""
+  config.data = {
+    'name': 'tatoeba_en_zh',
+    'dir': '',
+    'examples': 0,
+    'max_length': 50,
+    'buckets': 4,
+    'share_vocabulary': False,
+  }
+  config.training.update(steps=4_000, eval_every=1_000)
+  config.evaluation.tokenize = 'zh'
+  if config.model.name == 'transformer':
+    config.model.share = False
 
 
 def _split(arg: str) -> tuple[str, str]:
