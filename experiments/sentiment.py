@@ -113,7 +113,7 @@ def _published(config: ml_collections.ConfigDict, size: str) -> None:
   if size in ('sst2', 'sst5'):
     classes = 2 if size == 'sst2' else 5
     config.data = {'name': 'sst', 'classes': classes, 'phrases': True, **own}
-    config.training.update(steps=6_000, eval_every=500, checkpoint_every=1_000)
+    config.training.update(steps=4_000, eval_every=500, checkpoint_every=1_000)
   if size in ('mr', 'trec'):
     config.data = {'name': size, **own}
     config.training.update(steps=2_000, eval_every=200, checkpoint_every=1_000)
