@@ -17,8 +17,8 @@ After the colon come a variant, a size, or both with a comma between them:
 
   variant   no_attention (one vector for the whole source), bahdanau, luong,
             transformer
-  size      smoke (seconds), default, multi30k (English-German, 29,000 captions),
-            tatoeba (English-Chinese, 26,000 sentences)
+  size      smoke (seconds), default, multi30k (English-German, 29,000
+            captions), tatoeba (English-Chinese, 26,000 sentences)
 
   python launch.py --config=experiments/translation.py:luong,multi30k \
       --config.data.dir=DIR --config.attention.score.name=bilinear
