@@ -30,8 +30,8 @@ transformer in an hour, on two CPU cores.
   python launch.py --config=experiments/translation.py:luong,tatoeba \
       --config.data.dir=DIR
 
-DIR holds train.tsv.gz, dev.tsv.gz and test.tsv.gz. Expect 30.6 BLEU (sacrebleu's
-characters, tokenize=zh) in less than a quarter of an hour.
+DIR holds train.tsv.gz, dev.tsv.gz and test.tsv.gz. Expect 30.6 BLEU (by
+sacrebleu's characters, tokenize=zh) in less than a quarter of an hour.
 """
 
 import ml_collections
