@@ -23,7 +23,8 @@ Each level may have a pool of its own:
       --config.model.word_pool=max --config.model.sentence_pool=attention
 
 A text is split into sentences by the rule of `attnlab.data.classification`;
-your own documents come by --config.data=files, as in experiments/sentiment.py.
+your own documents come by --config.data=files --config.data.form=sentences, as
+in experiments/sentiment.py.
 """
 
 import ml_collections

@@ -76,18 +76,19 @@ def arrange(text: str, form: str) -> str:
     return ' '.join(_WORD.findall(' '.join(lines)))
   if form != 'sentences':
     raise errors.unknown('data.form', form, FORMS)
-  sentences, words = [], []
+  found, words = [], []
   for line in [*lines, '']:
     row = _FULL_STOP.sub(r'\g<0> ', line).split()
     if row:
       words += row
     elif words:
-      sentences += _sentences(words)
+      found += sentences(words)
       words = []
-  return _join(_WORD.findall(sentence) for sentence in sentences)
+  return _join(_WORD.findall(sentence) for sentence in found)
 
 
-def _sentences(words: list[str]) -> Iterator[str]:
+def sentences(words: list[str]) -> Iterator[str]:
+  """Yields the sentences of a text, by the rule of `arrange`."""
   start = 0
   for i, word in enumerate(words[:-1], 1):
     if word[-1] in _LAST and _ends(word, words[i]):
