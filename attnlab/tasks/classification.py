@@ -1,8 +1,7 @@
 """Classification: a sentence or a document to one class."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
-import itertools
 import json
 import logging
 import pathlib
@@ -22,7 +21,6 @@ from attnlab.tasks import base, class_losses
 Array = jax.Array
 # What the task itself reads of the section `data`.
 OWN = ('buckets', 'examples', 'max_length', 'max_sentences', 'max_words')
-_STEP = 8  # prediction pads texts to multiples, to compile seldom
 _FIRST = 100  # examples of a split whose attention is written
 
 
@@ -68,20 +66,13 @@ class _Classification:
   # Data.
 
   @functools.cached_property
-  def loaded(self) -> tuple[dict[str, Sequence[dict]], tuple[str, ...]]:
+  def loaded(self) -> tuple[Mapping[str, Sequence[dict]], tuple[str, ...]]:
     """Examples by split, and the names of the classes."""
     from attnlab.data import classification
 
     settings = {k: v for k, v in self.config['data'].items() if k not in OWN}
     splits, labels = classification.load(settings.pop('name'), **settings)
-    if 'train' not in splits:
-      raise errors.UserError('data.train is empty: there is nothing to learn')
-    for split, examples in splits.items():
-      if not len(examples):
-        raise errors.UserError(f'data.{split} is empty: it has no examples')
-    if limit := self.config['data']['examples']:
-      splits = {**splits, 'train': splits['train'][:limit]}
-    return splits, tuple(labels)
+    return base.checked(splits, self.config['data']['examples']), tuple(labels)
 
   @functools.cached_property
   def classes(self) -> tuple[str, ...]:
@@ -211,15 +202,8 @@ class _Classification:
 
   @functools.cached_property
   def model(self) -> Any:
-    make, settings = base.part('classification:model', self.config['model'])
     sizes = len(self.vocabulary), len(self.classes)
-    mechanism = base.mechanism(self.config['attention'])
-    dtype = base.dtype(self.config)
-    model: Any = base.initialise(
-      lambda: make(
-        *sizes, mechanism, nnx.Rngs(self.config['seed']), dtype, **settings
-      )
-    )
+    model: Any = base.model('classification:model', self.config, sizes)
     # A run directory has vectors of its own.
     if self.config['vectors'] and self.workdir is None:
       self.put_vectors(model.embed.table)
@@ -415,15 +399,8 @@ class _Classification:
     """
     parts = nnx.split(model)
     size = self.config['evaluation']['batch_size']
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, size)):
-      texts = [self.as_document(line) for line in chunk]
-      arrays = [self.array(text) for text in texts]
-      shape = np.max([array.shape for array in arrays], axis=0)
-      rows = size if len(chunk) > 1 else 1
-      tokens = np.zeros((rows, *(-(-shape // _STEP) * _STEP)), np.int32)
-      for row, array in enumerate(arrays):
-        tokens[(row, *map(slice, array.shape))] = array
+    documents = map(self.as_document, lines)
+    for texts, _, tokens in base.chunks(documents, size, self.array):
       log_probs, weights = map(np.asarray, _forward(*parts, tokens))
       for row, text in enumerate(texts):
         name = self.classes[int(log_probs[row].argmax())]
