@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import itertools
+import re
 import sys
 from typing import Any
 
@@ -312,15 +313,17 @@ def _told(dataset: str, builder: Any, manual_dir: str, error: Exception) -> str:
 def _builder(dataset: str, make: Callable[[], Any]) -> Any:
   names = _names()
   try:
-    return make()
+    with contextlib.redirect_stdout(sys.stderr):
+      return make()
   except tfds.core.registered.DatasetNotFoundError as error:
     raise _nearest('data.dataset', dataset, names) from error
-  except ValueError as error:
+  except Exception as error:  # TFDS has no kind of its own for these
     name, _, config = dataset.partition('/')
     name = name.partition(':')[0]
-    if name not in names:
+    wrong = isinstance(error, ValueError)  # in its name or config
+    if wrong and name not in names:
       raise _nearest('data.dataset', dataset, names) from error
-    configs = getattr(tfds.builder_cls(name), 'builder_configs', {})
+    configs = tfds.builder_cls(name).builder_configs if wrong else {}
     if not configs or config.partition(':')[0] in configs:
       raise UserError(f'data.dataset={dataset!r}: {_line(error)}') from error
     names = [f'{name}/{config}' for config in configs]
@@ -375,7 +378,10 @@ def _needs_tensorflow(error: BaseException | None) -> bool:
 
 
 def _line(error: object) -> str:
-  return ' '.join(str(error).split())[:200] or type(error).__name__
+  text = ' '.join(str(error).split())
+  # What TFDS was called with is no news.
+  text = re.sub(r'^Failed to construct dataset .*?}": ', '', text)
+  return text[:200] or type(error).__name__
 
 
 def _nearest(

@@ -176,6 +176,22 @@ def test_numbers_that_are_no_classes(options, message):
   refused(message, 'tiny_topics', **options)
 
 
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('imdb_reviews:9.9.9', r"'imdb_reviews:9.9.9': .* version 9.9.9, only: 1"),
+    ('imdb_reviews/plain', "did you mean 'imdb_reviews/plain_text'"),
+    ('imdb_reviews/a=1', "'imdb_reviews/a=1': .*unexpected keyword"),
+    ('../imdb_revews', "did you mean 'imdb_reviews'"),
+    ('', "data.dataset='' is unknown"),
+    ('squad', "data.text='text' is unknown: did you mean 'context'"),
+  ],
+)
+def test_names_that_are_wrong(name, message, capfd):
+  refused(message, 'tfds', dataset=name)
+  assert capfd.readouterr().out == ''
+
+
 # Prepared elsewhere.
 
 
