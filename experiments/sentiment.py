@@ -28,6 +28,12 @@ Your own texts, a label and a text in each line of a TSV, CSV or JSONL file:
   python launch.py --config=experiments/sentiment.py --config.data=files \
       --config.data.train=train.tsv --config.data.validation=dev.tsv
 
+Or any data set of TFDS that has a text and a class, or a whole number:
+
+  python launch.py --config=experiments/sentiment.py --config.data=tfds \
+      --config.data.dataset=glue/sst2 --config.data.text=sentence \
+      --config.data.validation=validation --config.data.test=
+
 --config.vectors=FILE starts the words from pretrained vectors (GloVe or
 word2vec, text); --config.model.embedding has to be their depth.
 """
