@@ -18,7 +18,6 @@ import pathlib
 import platform
 import statistics
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Name in results/, label, source, folder, options, how many folds.
@@ -50,7 +49,6 @@ def measure(source: str, **options: object) -> dict[str, float]:
     ),
     svm.LinearSVC(),
   )  # fmt: skip
-  start = time.monotonic()
   model.fit(texts['train'], labels['train'])
   found = model.predict(texts['test'])
   return {
@@ -58,7 +56,6 @@ def measure(source: str, **options: object) -> dict[str, float]:
     'test/macro_f1': float(
       metrics.f1_score(labels['test'], found, average='macro')
     ),
-    'seconds': time.monotonic() - start,
   }
 
 
