@@ -88,6 +88,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.evaluation = {
     'batch_size': 128,
     'pictures': 3,  # texts drawn for each split
+    'splits': '',  # watched in training, as validation,test; the first decides
   }
   if pool == 'self_attention':
     config.attention.score = {'name': 'scaled_dot'}

@@ -17,8 +17,8 @@ After the colon come a variant, a size, or both with a comma between them:
 
   variant   no_attention (one vector for the whole source), bahdanau, luong,
             transformer
-  size      smoke (seconds), default, multi30k (English-German, 29,000 captions),
-            tatoeba (English-Chinese, 26,000 sentences)
+  size      smoke (seconds), default, multi30k (English-German, 29,000
+            captions), tatoeba (English-Chinese, 26,000 sentences)
 
   python launch.py --config=experiments/translation.py:luong,multi30k \
       --config.data.dir=DIR --config.attention.score.name=bilinear
@@ -85,6 +85,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'max_length': 0,  # words of a translation; 0 is twice the source and 10
     'tokenize': 'none',  # of sacrebleu; the corpora are tokenised
     'pictures': 3,  # alignments drawn for each split
+    'splits': '',  # watched in training, as validation,test; the first decides
   }
   if variant == 'no_attention':
     config.model.name = 'fixed'

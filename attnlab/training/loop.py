@@ -25,7 +25,9 @@ from attnlab.training import (
   evaluation,
   logging,
   optimizers,
+  profiling,
   restoring,
+  tracking,
 )
 from attnlab.training import signals as signals_lib
 from attnlab.training import state as states
@@ -86,6 +88,8 @@ def fit(
   workdir: str | os.PathLike,
   *,
   dry_run: bool = False,
+  profile: bool = False,
+  wandb: str | None = None,
 ) -> dict[str, Any]:
   """Trains, evaluates and writes the run directory.
 
@@ -98,6 +102,8 @@ def fit(
     workdir: the run directory.
     dry_run: two steps, an evaluation, a checkpoint and its restoration, all in
       a temporary directory.
+    profile: trace a few steps into workdir/profile.
+    wandb: a project of Weights & Biases that gets the figures as well.
 
   Returns:
     What summary.json holds.
@@ -112,17 +118,23 @@ def fit(
   settings = _settings(data)
   if dry_run:
     return _dry_run(data, task, settings)
+  if wandb:
+    tracking.load()
   workdir = pathlib.Path(workdir).absolute()
   with _locked(workdir):
     comparison.configs(workdir, data)
     done = _finished(workdir, settings)
+    if done is not None and profile:
+      raise errors.UserError(
+        f'profile=True: {workdir} is finished; give it more training.steps'
+      )
     if done is not None:
       print(f'{workdir} is finished at step {done["train/steps"]}:')
       print(figures(done))
       return done
     task = task() if callable(task) else task
     with signals_lib.Signals().listening() as signals:
-      return _Run(data, task, workdir, settings, signals).fit()
+      return _Run(data, task, workdir, settings, signals, profile, wandb).fit()
 
 
 def figures(summary: Mapping[str, Any]) -> str:
@@ -137,7 +149,7 @@ def figures(summary: Mapping[str, Any]) -> str:
 class _Run:
   """One start of one run."""
 
-  def __init__(self, config, task, workdir, settings, signals):
+  def __init__(self, config, task, workdir, settings, signals, profile, wandb):
     self.config = config
     self.task = task
     self.workdir = workdir
@@ -148,6 +160,10 @@ class _Run:
     self.progress = Progress()
     self.saved = 0
     self.pending: deque = deque()
+    self.profile = profile
+    self.wandb = wandb
+    self.trace: profiling.Trace | None = None
+    self.tracker: tracking.Tracker | None = None
     self.started = time.monotonic()
 
   def fit(self) -> dict[str, Any]:
@@ -179,12 +195,22 @@ class _Run:
       self.workdir, position=self.progress.position, step=self.step
     )
     self.out = logging.Progress(self.settings.steps)
+    if self.profile:
+      folder = self.workdir / 'profile'
+      self.trace = profiling.Trace(folder, self.step, self.out.say)
     try:
+      if self.wandb:
+        self.tracker = tracking.Tracker(self.wandb, self.workdir, self.config)
+        self.metrics.also = self.tracker.write
       if checkpoint is not None:
         self.out.say(f'going on at step {self.step} of {self.workdir}')
       self._train()
       return self._finish()
     finally:
+      if self.trace:
+        self.trace.close(self.step)
+      if self.tracker:
+        self.tracker.close()
       self.out.close()
       self.metrics.close()
 
@@ -260,6 +286,8 @@ class _Run:
     if self.step == self.first:
       self._introduce(batch)
     self.batch = None
+    if self.trace:
+      self.trace.before(self.step, self._drain)
     self.state, fault = self.compiled.run(self.state, batch)
     self.step += 1
     self.pending.append((self.step, fault, batch.get('index')))
@@ -441,6 +469,8 @@ class _Run:
       _write_json(self.workdir / 'summary.json', result)
     except OSError as error:
       raise _unwritable(self.workdir, error) from error
+    if self.tracker:
+      self.tracker.finish(result)
     self.out.say(f'finished: {self.workdir}')
     for line in figures(result).splitlines():
       self.out.say(line)

@@ -34,6 +34,15 @@ def restore(
   Raises:
     UserError: there is none, or too few, or it belongs to another model.
   """
+  checkpoint = find(workdir, step=step, average=average)
+  adopt(task, checkpoint)
+  return checkpoint.step
+
+
+def find(
+  workdir: str | os.PathLike, *, step: int | None = None, average: int = 0
+) -> checkpoints.Checkpoint:
+  """Returns what `restore` would put into a model."""
   directory = pathlib.Path(workdir).absolute() / 'checkpoints'
   found = checkpoints.steps(directory)
   if step is not None and found and step not in found:
@@ -41,13 +50,10 @@ def restore(
   if not found:
     raise errors.UserError(f'workdir={str(workdir)!r} holds no checkpoint')
   if average:
-    checkpoint = mean(directory, average, step)
-  elif step is not None:
-    checkpoint = checkpoints.restore(directory, step)
-  else:
-    checkpoint = _best(directory)
-  adopt(task, checkpoint)
-  return checkpoint.step
+    return mean(directory, average, step)
+  if step is not None:
+    return checkpoints.restore(directory, step)
+  return _best(directory)
 
 
 def mean(
@@ -77,19 +83,18 @@ def mean(
       f'the steps {", ".join(map(str, found))}; a run keeps training.keep of '
       'them and the best'
     )
-  sums: dict[str, np.ndarray] = {}
-  for step in found[-count:]:
-    checkpoint = checkpoints.restore(directory, step)
-    for name, array in weights(checkpoint).items():
-      sums[name] = sums.get(name, 0.0) + array.astype(np.float64)
-  # The loop ends with the newest.
-  newest = weights(checkpoint)
-  arrays = {
-    f'params.{name}': (total / count).astype(newest[name].dtype)
-    for name, total in sums.items()
+  *others, last = found[-count:]
+  newest = checkpoints.restore(directory, last)
+  sums = {n: a.astype(np.float64) for n, a in weights(newest).items()}
+  for step in others:
+    for name, array in weights(checkpoints.restore(directory, step)).items():
+      sums[name] += array
+  means = {
+    f'params.{name}': (sums[name] / count).astype(array.dtype)
+    for name, array in weights(newest).items()
   }
-  rest = {n: a for n, a in checkpoint.arrays.items() if n.startswith('rest.')}
-  return checkpoint._replace(arrays=arrays | rest)
+  rest = {n: a for n, a in newest.arrays.items() if n.startswith('rest.')}
+  return newest._replace(arrays=means | rest)
 
 
 def weights(checkpoint: checkpoints.Checkpoint) -> dict[str, np.ndarray]:
