@@ -30,6 +30,11 @@ Your own texts, a label and a text in each line of a TSV, CSV or JSONL file:
 
 --config.vectors=FILE starts the words from pretrained vectors (GloVe or
 word2vec, text); --config.model.embedding has to be their depth.
+
+Where classes are rare, another loss or weights:
+
+  python launch.py --config=experiments/sentiment.py \
+      --config.training.loss=focal --config.training.class_weights=balanced
 """
 
 import ml_collections

@@ -21,9 +21,11 @@ from attnlab.training import optimizers
 from attnlab.training import state as states
 
 # The running mean of the losses forgets a tenth at each step; when it is this
-# many times the best so far, the test ends.
+# many times the loss at the start, the test ends.
 _MEMORY = 0.9
 _EXPLODED = 4.0
+# Before smoothing, losses are cut to so many times the loss at the start.
+_CUT = 2.0
 STEEPEST = 'where the loss falls fastest'
 BEFORE_RISE = 'a tenth of where the loss rises, as it does not fall clearly'
 
@@ -87,7 +89,7 @@ def find(
   step = states.make_step(task.loss, parts, optimizer, batch, log_every=1)
   state = states.create(parts, optimizer, step, seed)
   losses: list[float] = []
-  running, best, exploded = 0.0, math.inf, False
+  running, exploded = 0.0, False
   for number in range(steps):
     state, fault = step.run(state, batch)
     sums = jax.device_get(state.sums)
@@ -98,8 +100,7 @@ def find(
     losses.append(loss)
     running = _MEMORY * running + (1 - _MEMORY) * loss
     mean = running / (1 - _MEMORY ** (number + 1))
-    best = min(best, mean)
-    if mean > best + (_EXPLODED - 1) * abs(best):
+    if mean > _times(_EXPLODED, _start(losses)):
       exploded = True
       break
     batch = next(iterator)
@@ -109,7 +110,7 @@ def find(
     )
   rates = low * np.exp(growth * np.arange(len(losses)))
   smoothed = smooth(losses)
-  suggestion, reason = suggest(rates, np.array(losses), smoothed)
+  suggestion, reason = suggest(rates, np.array(losses), smoothed, exploded)
   return Found(rates, np.array(losses), smoothed, suggestion, reason, exploded)
 
 
@@ -121,15 +122,13 @@ def smooth(losses: Sequence[float]) -> np.ndarray:
   """
   from scipy import ndimage
 
-  values = np.asarray(losses, np.float64)
-  lowest = values.min()
-  values = np.minimum(values, lowest + (_EXPLODED - 1) * abs(lowest))
+  values = np.minimum(losses, _times(_CUT, _start(losses)))
   width = max(2.0, len(values) / 40)
   return ndimage.gaussian_filter1d(values, width, mode='nearest')
 
 
 def suggest(
-  rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray
+  rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, exploded: bool
 ) -> tuple[float | None, str]:
   """Returns a rate, and what it is: see `Found`.
 
@@ -141,8 +140,9 @@ def suggest(
     rates: [n] growing.
     losses: [n] of the batches.
     smoothed: [n] the same, smoothed.
+    exploded: whether the last of them is where the loss explodes.
   """
-  start = float(np.mean(smoothed[: max(3, len(rates) // 10)]))
+  start = _start(smoothed)
   # The median does not see the few batches that explode.
   noise = 2.0 * 1.4826 * float(np.median(np.abs(losses - smoothed)))
   end = int(np.argmin(smoothed)) + 1
@@ -150,9 +150,20 @@ def suggest(
     slope = np.gradient(smoothed[:end], np.log(rates[:end]))
     return float(rates[int(np.argmin(slope))]), STEEPEST
   above = np.flatnonzero(smoothed[end:] > start + noise)
-  if len(above):
-    return float(rates[end + above[0]]) / 10, BEFORE_RISE
+  if len(above) or exploded:
+    rise = end + above[0] if len(above) else -1
+    return float(rates[rise]) / 10, BEFORE_RISE
   return None, ''
+
+
+def _start(losses: Sequence[float] | np.ndarray) -> float:
+  """The loss before the rate does anything: the mean of the first tenth."""
+  return float(np.mean(losses[: max(5, len(losses) // 10)]))
+
+
+def _times(factor: float, loss: float) -> float:
+  """`factor` times a loss, and so far above it where it is negative."""
+  return loss + (factor - 1) * abs(loss)
 
 
 def run(

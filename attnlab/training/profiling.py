@@ -38,7 +38,10 @@ class Trace:
     """
     if step == self._begin:
       wait()
-      jax.profiler.start_trace(str(self._directory))
+      options = jax.profiler.ProfileOptions()
+      # Events of each Python call would bury those of the steps.
+      options.python_tracer_level = 0
+      jax.profiler.start_trace(str(self._directory), profiler_options=options)
       self._begun = True
     elif step == self._begin + STEPS:
       wait()
