@@ -114,7 +114,7 @@ def run(
     step: see `restoring.restore`.
     average: see `restoring.restore`.
   """
-  if pathlib.Path(directory).absolute() == pathlib.Path(workdir).absolute():
+  if pathlib.Path(directory).resolve() == pathlib.Path(workdir).resolve():
     raise errors.UserError(
       f'output={str(directory)!r} is the run directory itself'
     )

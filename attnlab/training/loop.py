@@ -384,7 +384,8 @@ class _Run:
     self._drain()
     splits, metric, mode = self.watched
     with self._aside(), self.signals.interruptible():
-      self._put_state()
+      params = states.used(self.state)
+      self.parts.update(self.task.model, params, self.state.rest)
       values = evaluation.evaluate(self.task, splits=splits, full=False)
     if metric not in values:
       raise errors.unknown('monitor', metric, values)
@@ -403,10 +404,6 @@ class _Run:
     shown = '  '.join(f'{name} {_number(v)}' for name, v in values.items())
     self.out.say(f'step {self.step}  {shown}{"  (best)" if improved else ""}')
     return improved
-
-  def _put_state(self):
-    used = states.used(self.state)
-    self.parts.update(self.task.model, used, self.state.rest)
 
   def _save(self):
     if self.step <= self.saved:
@@ -432,7 +429,8 @@ class _Run:
     """Evaluates the best checkpoint on every split and writes the summary."""
     best = self.progress.best_step
     used = self.step
-    self._put_state()
+    params = states.used(self.state)
+    self.parts.update(self.task.model, params, self.state.rest)
     if best not in (-1, self.step):
       try:
         checkpoint = checkpoints.restore(self.directory, best)
