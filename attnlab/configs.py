@@ -8,7 +8,7 @@ other module is ever looked into, whatever a config says.
 """
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import difflib
 import importlib
@@ -80,6 +80,25 @@ def split(spec: str) -> tuple[str, str]:
   """Splits 'experiments/translation.py:luong' into its name and argument."""
   path, _, arg = spec.partition(':')
   return pathlib.PurePath(path).stem, arg
+
+
+def words(arg: str, *groups: Sequence[str]) -> list[str]:
+  """Returns one word of each group: that of an argument, or the first.
+
+  Args:
+    arg: of an experiment: words in any order, with commas between them.
+    *groups: the words that there are.
+
+  Raises:
+    UserError: a word is in no group.
+  """
+  found = {group: group[0] for group in map(tuple, groups)}
+  for word in filter(None, arg.split(',')):
+    group = next((group for group in found if word in group), None)
+    if group is None:
+      raise errors.unknown('config argument', word, sum(found, ()))
+    found[group] = word
+  return list(found.values())
 
 
 def load(spec: str) -> ml_collections.ConfigDict:

@@ -23,18 +23,22 @@ Each level may have a pool of its own:
       --config.model.word_pool=max --config.model.sentence_pool=attention
 
 A text is split into sentences by the rule of `attnlab.data.classification`;
-your own documents come by --config.data=files, as in experiments/sentiment.py.
+your own documents come by --config.data=files --config.data.form=sentences, as
+in experiments/sentiment.py.
 """
 
 import ml_collections
 
+from attnlab import configs
+
+# The first of each is the default.
 VARIANTS = ('attention', 'mean', 'max', 'flat')
-SIZES = ('smoke', 'default', 'newsgroups', 'imdb')
+SIZES = ('default', 'smoke', 'newsgroups', 'imdb')
 
 
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
   """Returns the config of a variant and a size, e.g. 'flat,newsgroups'."""
-  variant, size = _split(arg)
+  variant, size = configs.words(arg, VARIANTS, SIZES)
   config = ml_collections.ConfigDict()
   config.task = 'classification'
   config.seed = 0
@@ -126,18 +130,3 @@ def _published(config: ml_collections.ConfigDict, size: str) -> None:
   config.training.update(
     steps=5_000, log_every=100, eval_every=500, checkpoint_every=1_000
   )
-
-
-def _split(arg: str) -> tuple[str, str]:
-  """'flat,newsgroups' -> ('flat', 'newsgroups'), either may be left out."""
-  variant, size = 'attention', 'default'
-  for word in filter(None, arg.split(',')):
-    if word in VARIANTS:
-      variant = word
-    elif word in SIZES:
-      size = word
-    else:
-      from attnlab import errors
-
-      raise errors.unknown('config argument', word, VARIANTS + SIZES)
-  return variant, size

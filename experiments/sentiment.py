@@ -28,6 +28,12 @@ Your own texts, a label and a text in each line of a TSV, CSV or JSONL file:
   python launch.py --config=experiments/sentiment.py --config.data=files \
       --config.data.train=train.tsv --config.data.validation=dev.tsv
 
+Or any data set of TFDS that has a text and a class, or a whole number:
+
+  python launch.py --config=experiments/sentiment.py --config.data=tfds \
+      --config.data.dataset=glue/sst2 --config.data.text=sentence \
+      --config.data.validation=validation --config.data.test=
+
 --config.vectors=FILE starts the words from pretrained vectors (GloVe or
 word2vec, text); --config.model.embedding has to be their depth.
 
@@ -39,13 +45,16 @@ Where classes are rare, another loss or weights:
 
 import ml_collections
 
+from attnlab import configs
+
+# The first of each is the default.
 POOLS = ('attention', 'self_attention', 'gate', 'last', 'mean', 'max')
-SIZES = ('smoke', 'default', 'sst2', 'sst5', 'mr', 'trec', 'imdb')
+SIZES = ('default', 'smoke', 'sst2', 'sst5', 'mr', 'trec', 'imdb')
 
 
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
   """Returns the config of a pool and a size, e.g. 'mean,sst2'."""
-  pool, size = _split(arg)
+  pool, size = configs.words(arg, POOLS, SIZES)
   config = ml_collections.ConfigDict()
   config.task = 'classification'
   config.seed = 0
@@ -119,7 +128,7 @@ def _published(config: ml_collections.ConfigDict, size: str) -> None:
   if size in ('sst2', 'sst5'):
     classes = 2 if size == 'sst2' else 5
     config.data = {'name': 'sst', 'classes': classes, 'phrases': True, **own}
-    config.training.update(steps=6_000, eval_every=500, checkpoint_every=1_000)
+    config.training.update(steps=4_000, eval_every=500, checkpoint_every=1_000)
   if size in ('mr', 'trec'):
     config.data = {'name': size, **own}
     config.training.update(steps=2_000, eval_every=200, checkpoint_every=1_000)
@@ -127,18 +136,3 @@ def _published(config: ml_collections.ConfigDict, size: str) -> None:
     config.data = {'name': 'imdb', 'form': 'words', **own}
     config.vocabulary = {'name': 'words', 'lowercase': True, 'min_freq': 5}
     config.training.update(steps=2_500, eval_every=350, checkpoint_every=700)
-
-
-def _split(arg: str) -> tuple[str, str]:
-  """'mean,sst2' -> ('mean', 'sst2'), either may be left out."""
-  pool, size = 'attention', 'default'
-  for word in filter(None, arg.split(',')):
-    if word in POOLS:
-      pool = word
-    elif word in SIZES:
-      size = word
-    else:
-      from attnlab import errors
-
-      raise errors.unknown('config argument', word, POOLS + SIZES)
-  return pool, size

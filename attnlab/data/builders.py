@@ -1,13 +1,12 @@
-"""TFDS: the lab's own builders, and any data set of TFDS by name.
+"""TFDS: the lab's own builders.
 
 Everything is stored as array_record, so nothing here needs TensorFlow. Data
 lies in $TFDS_DATA_DIR, or in ~/tensorflow_datasets.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
-import difflib
 import fcntl
 import functools
 import gzip
@@ -17,14 +16,12 @@ import logging
 import os
 import pathlib
 import time
-import types
 from typing import ClassVar
 import urllib.error
 import urllib.request
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tensorflow_datasets.translate  # registers wmt14_translate and others
 
 from attnlab import errors
 from attnlab.data import synthetic as synthetic_lib
@@ -69,7 +66,7 @@ class Records(Sequence[dict]):
     return [self._decode(r) for r in self._records.__getitems__(list(rows))]
 
 
-def _pairs(source: str, target: str) -> Callable[[dict], dict]:
+def pairs(source: str, target: str) -> Callable[[dict], dict]:
   """Returns what decodes a sentence pair and the links between its words."""
 
   def decode(record: dict) -> dict:
@@ -125,8 +122,14 @@ def _silence() -> Iterator[None]:
     log.setLevel(level)
 
 
-def _prepared(make: Callable, *, quiet: bool = True):
-  """Returns make(), a TFDS builder, with its data set prepared."""
+def prepared(make: Callable, *, quiet: bool = True, **settings):
+  """Returns make(), a TFDS builder, with its data set prepared.
+
+  Args:
+    make: makes the builder, maybe more than once.
+    quiet: keeps TFDS from talking.
+    **settings: for `download_and_prepare`.
+  """
   with _silence() if quiet else contextlib.nullcontext():
     builder = make()
     if builder.info.splits:
@@ -137,7 +140,7 @@ def _prepared(make: Callable, *, quiet: bool = True):
       fcntl.flock(lock, fcntl.LOCK_EX)  # until the file closes
       builder = make()  # another process may have prepared it by now
       if not builder.info.splits:
-        builder.download_and_prepare(file_format='array_record')
+        builder.download_and_prepare(file_format='array_record', **settings)
     return builder
 
 
@@ -214,7 +217,7 @@ def synthetic(*, seed: int, train_size: int) -> Splits:
   config = SyntheticConfig(seed=seed, train_size=train_size)
   known = config.name in SyntheticEnZh.builder_configs
   try:
-    builder = _prepared(
+    builder = prepared(
       functools.partial(
         SyntheticEnZh,
         data_dir=data_dir(),
@@ -340,7 +343,7 @@ def multi30k(part: str, source_language: str, target_language: str) -> Splits:
   ):
     if language not in ('en', 'de'):
       raise errors.unknown(field, language, ('en', 'de'))
-  builder = _prepared(
+  builder = prepared(
     functools.partial(
       Multi30k, data_dir=data_dir(), config=part, file_format='array_record'
     )
@@ -349,191 +352,9 @@ def multi30k(part: str, source_language: str, target_language: str) -> Splits:
   return _splits(builder, splits, source_language, target_language)
 
 
-# Any data set of TFDS.
-
-
-def _names() -> list[str]:
-  """Returns the names that TFDS knows, once those of texts are registered."""
-  import tensorflow_datasets.text as _  # noqa: F401
-
-  return tfds.core.registered.list_imported_builders()
-
-
-def check_name(field: str, value: str, others: Iterable[str]) -> None:
-  """Raises UserError if TFDS has no such data set.
-
-  Args:
-    field: what is checked.
-    value: name, maybe with a config.
-    others: names that would have been right too.
-  """
-  names = _names()
-  if value.partition('/')[0] not in names:
-    raise _nearest(field, value, [*others, *names], [*others])
-
-
-def by_name(
-  dataset: str,
-  splits: Mapping[str, str],
-  source_language: str,
-  target_language: str,
-) -> Splits:
-  """Returns the splits of a TFDS data set, prepared if need be.
-
-  Args:
-    dataset: name/config:version.
-    splits: our name of a split -> TFDS's, with slices; '' leaves it out.
-    source_language: the name of a text feature.
-    target_language: likewise.
-
-  Raises:
-    UserError: no such data set, config, feature or split, or it needs
-      TensorFlow to be prepared or read.
-  """
-  fields = {
-    'data.source_language': source_language,
-    'data.target_language': target_language,
-  }
-  _, sources = _open(dataset, splits, fields)
-  decode = _pairs(source_language, target_language)
-  return {split: Records(records, decode) for split, records in sources.items()}
-
-
-def labelled(
-  dataset: str,
-  splits: Mapping[str, str],
-  text: str,
-  label: str,
-  arrange: Callable[[str], str],
-) -> tuple[Splits, tuple[str, ...]]:
-  """Returns the splits of a TFDS data set, and the names of its classes.
-
-  Where 'validation' is '', it is every tenth example of train: TFDS shuffles
-  most data sets when it prepares them.
-
-  Args:
-    dataset: as for `by_name`.
-    splits: likewise.
-    text: name of a text feature.
-    label: name of a feature of the kind ClassLabel.
-    arrange: text -> text as it stands in an example.
-
-  Raises:
-    UserError: as by_name; or labels are missing or not classes.
-  """
-  fields = {'data.text': text, 'data.label': label}
-  kinds = {
-    'data.text': tfds.features.Text,
-    'data.label': tfds.features.ClassLabel,
-  }
-  features, sources = _open(dataset, splits, fields, kinds)
-  names = tuple(features[label].names)
-
-  def decode(record: dict) -> dict:
-    number = int(record[label])
-    if not 0 <= number < len(names):
-      raise UserError(
-        f'data.label={label!r} is {number} in {dataset}, outside 0 to'
-        f' {len(names) - 1}: TFDS hides the labels of this split'
-      )
-    return {'text': arrange(record[text].decode()), 'label': number}
-
-  made: dict[str, Sequence[dict]] = {
-    split: Records(records, decode) for split, records in sources.items()
-  }
-  if 'train' in sources and not splits.get('validation'):
-    held = range(9, len(sources['train']), 10)
-    kept = [i for i in range(len(sources['train'])) if i % 10 != 9]
-    made['train'] = Records(sources['train'], decode, kept)
-    made['validation'] = Records(sources['train'], decode, held)
-  for split, examples in made.items():
-    if not len(examples):
-      raise UserError(f'data.{split}={splits[split]!r} has no examples')
-    try:
-      examples[0]  # does it have labels?
-    except UserError as error:
-      raise UserError(f'data.{split}={splits[split]!r}: {error}') from error
-  return made, names
-
-
-def _open(
-  dataset: str,
-  splits: Mapping[str, str],
-  fields: Mapping[str, str],
-  kinds: Mapping[str, type] = types.MappingProxyType({}),
-) -> tuple[Mapping, dict]:
-  """Finds a data set and prepares it.
-
-  Args:
-    dataset: as for `by_name`.
-    splits: likewise.
-    fields: setting -> name of the feature that has to be there.
-    kinds: setting -> of which kind that feature has to be.
-
-  Returns:
-    The features by name, and the TFDS data source of each split.
-  """
-  names = _names()
-  make = functools.partial(
-    tfds.builder, dataset, data_dir=data_dir(), file_format='array_record'
-  )
-  try:
-    builder = make()
-  except tfds.core.registered.DatasetNotFoundError as error:
-    raise _nearest('data.dataset', dataset, names) from error
-  except ValueError as error:
-    name, _, config = dataset.partition('/')
-    name = name.partition(':')[0]
-    if name not in names:
-      raise _nearest('data.dataset', dataset, names) from error
-    configs = getattr(tfds.builder_cls(name), 'builder_configs', {})
-    if not configs or config.partition(':')[0] in configs:
-      raise UserError(f'data.dataset={dataset!r}: {_line(error)}') from error
-    names = [f'{name}/{config}' for config in configs]
-    raise _nearest('data.dataset', dataset, names) from error
-  features = builder.info.features
-  for field, feature in fields.items():
-    if feature not in features:
-      raise errors.unknown(field, feature, features)
-    kind = kinds.get(field, object)
-    if not isinstance(features[feature], kind):
-      raise UserError(
-        f'{field}={feature!r} of {dataset} is of the kind'
-        f' {type(features[feature]).__name__}, not {kind.__name__}'
-      )
-  try:
-    builder = _prepared(make, quiet=False)
-    wanted = {k: v for k, v in splits.items() if v}
-    known = builder.info.splits  # none where TFDS mocks the data
-    for split, name in wanted.items():
-      if known and name.partition('[')[0] not in known:
-        raise errors.unknown(f'data.{split}', name, known)
-    return features, {
-      split: builder.as_data_source(name) for split, name in wanted.items()
-    }
-  except UserError:
-    raise
-  except Exception as error:  # of many kinds: network, TensorFlow, disk
-    raise UserError(
-      f'data.dataset={dataset!r} cannot be prepared: {_line(error)}'
-    ) from error
-
-
 def _splits(builder, splits: Mapping[str, str], source: str, target: str):
-  decode = _pairs(source, target)
+  decode = pairs(source, target)
   return {
     split: Records(builder.as_data_source(name), decode)
     for split, name in splits.items()
   }
-
-
-def _line(error: Exception) -> str:
-  return ' '.join(str(error).split())[:200] or type(error).__name__
-
-
-def _nearest(
-  field: str, value: str, names: list[str], shown: Sequence[str] = ()
-) -> UserError:
-  """As errors.unknown, with the names that are near: there are hundreds."""
-  near = difflib.get_close_matches(value, names, n=3, cutoff=0.5)
-  return errors.unknown(field, value, {*shown, *near} or names[:10])

@@ -76,18 +76,19 @@ def arrange(text: str, form: str) -> str:
     return ' '.join(_WORD.findall(' '.join(lines)))
   if form != 'sentences':
     raise errors.unknown('data.form', form, FORMS)
-  sentences, words = [], []
+  found, words = [], []
   for line in [*lines, '']:
     row = _FULL_STOP.sub(r'\g<0> ', line).split()
     if row:
       words += row
     elif words:
-      sentences += _sentences(words)
+      found += sentences(words)
       words = []
-  return _join(_WORD.findall(sentence) for sentence in sentences)
+  return _join(_WORD.findall(sentence) for sentence in found)
 
 
-def _sentences(words: list[str]) -> Iterator[str]:
+def sentences(words: list[str]) -> Iterator[str]:
+  """Yields the sentences of a text, by the rule of `arrange`."""
   start = 0
   for i, word in enumerate(words[:-1], 1):
     if word[-1] in _LAST and _ends(word, words[i]):
@@ -466,29 +467,37 @@ def tfds(
   validation: str = '',
   test: str = 'test',
   form: str = 'words',
+  dir: str = '',
+  manual_dir: str = '',
 ) -> Corpus:
   """Any TFDS data set that has a text and a class.
 
   Args:
     dataset: its name, with config and version as TFDS writes them.
     text: name of a text feature.
-    label: name of a feature of the kind ClassLabel.
+    label: name of a feature of classes; of whole numbers without names, those
+      that train has are the classes.
     train: a split, slices allowed ('train[:90%]'); '' leaves it out.
     validation: likewise; '' takes every tenth example of train.
     test: likewise.
     form: see the head of this module.
+    dir: the folder of prepared data sets, as array_record or TFRecords; '' is
+      $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    manual_dir: a folder with the files from which to prepare; '' downloads.
   """
-  from attnlab.data import builders
+  from attnlab.data import named
 
   if form not in FORMS:
     raise errors.unknown('data.form', form, FORMS)
   return Corpus(
-    *builders.labelled(
+    *named.labelled(
       dataset,
       {'train': train, 'validation': validation, 'test': test},
       text,
       label,
       lambda raw: arrange(raw, form),
+      dir=dir,
+      manual_dir=manual_dir,
     )
   )
 

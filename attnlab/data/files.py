@@ -32,11 +32,11 @@ def expand(path: str | pathlib.Path) -> pathlib.Path:
     raise UserError(f'{str(path)!r}: no such home directory') from error
 
 
-def folder(dir: str) -> pathlib.Path:
+def folder(dir: str, setting: str = 'dir') -> pathlib.Path:
   """Returns the setting data.dir as a path, if there is such a folder."""
   path = expand(dir)
   if not os.path.isdir(path):  # where Path.is_dir raises, this is False
-    raise UserError(f'data.dir={dir!r} is not a folder')
+    raise UserError(f'data.{setting}={dir!r} is not a folder')
   return path
 
 

@@ -163,6 +163,8 @@ def tfds(
   train: str = 'train',
   validation: str = 'validation',
   test: str = 'test',
+  dir: str = '',
+  manual_dir: str = '',
 ) -> Splits:
   """Any TFDS data set whose features are named by two languages.
 
@@ -173,11 +175,20 @@ def tfds(
     train: a split, slices allowed ('train[:90%]'); '' leaves it out.
     validation: likewise.
     test: likewise.
+    dir: the folder of prepared data sets, as array_record or TFRecords; '' is
+      $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    manual_dir: a folder with the files from which to prepare; '' downloads.
   """
-  from attnlab.data import builders
+  from attnlab.data import named
 
-  splits = {'train': train, 'validation': validation, 'test': test}
-  return builders.by_name(dataset, splits, source_language, target_language)
+  return named.by_name(
+    dataset,
+    {'train': train, 'validation': validation, 'test': test},
+    source_language,
+    target_language,
+    dir=dir,
+    manual_dir=manual_dir,
+  )
 
 
 SOURCES: tuple[Callable[..., Splits], ...] = (
@@ -216,9 +227,9 @@ def call(
   if name not in functions:
     dataset = name.removeprefix('tfds:')
     if dataset == name:
-      from attnlab.data import builders
+      from attnlab.data import named
 
-      builders.check_name('data.name', dataset, functions)
+      named.check_name('data.name', dataset, functions)
     name, options = 'tfds', {'dataset': dataset, **options}
   function = functions[name]
   known = getattr(function, '__kwdefaults__', {})

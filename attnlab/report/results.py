@@ -5,7 +5,8 @@
 
 Each file holds one row of a table and all that is needed to judge it or to
 make it again: command, config, versions, hardware, seeds, metric signatures.
-Several run directories are seeds of one experiment: the row is their mean.
+Several run directories are seeds, or folds, of one experiment: the row is their
+mean.
 """
 
 import argparse
@@ -41,6 +42,13 @@ COLUMNS = (
   Column('chrF', 'test/chrf'),
   Column('AER', 'test/aer', '.3f'),
   Column('target tokens/s', 'train/tokens_per_second', ',.0f'),
+  Column('minutes', 'seconds', '.1f', 1 / 60),
+)
+CLASS_COLUMNS = (
+  Column('accuracy', 'test/accuracy', '.1f', 100),
+  Column('macro-F1', 'test/macro_f1', '.1f', 100),
+  Column('gold word', 'test/pointing', '.1f', 100),
+  Column('gold sentence', 'test/sentence_pointing', '.1f', 100),
   Column('minutes', 'seconds', '.1f', 1 / 60),
 )
 SPEED_COLUMNS = (
@@ -88,7 +96,7 @@ def collect(
     {
       'name': name,
       'label': label or name,
-      'command': command_line(first['command']),
+      'command': command_line(first['command'], several=len(runs) > 1),
       'seeds': [environment['seed'] for environment in environments],
       'figures': {
         key: round(statistics.fmean(n[key] for n in numbers), 6)
@@ -151,6 +159,10 @@ def _flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   return flat
 
 
+# What runs that are averaged may differ in.
+_REPEATED = {'seed': '$SEED', 'data.fold': '$FOLD'}
+
+
 def _check_same(
   directories: Sequence[str | pathlib.Path], configs: Sequence[Mapping]
 ) -> None:
@@ -158,7 +170,7 @@ def _check_same(
   for directory, config in zip(directories, configs, strict=True):
     other = _flatten(config)
     for key in sorted(first.keys() | other.keys()):
-      if first.get(key) != other.get(key) and key.split('.')[-1] != 'seed':
+      if first.get(key) != other.get(key) and key not in _REPEATED:
         raise errors.UserError(
           f"'{directory}' has {key}={other.get(key)!r}, but"
           f" '{directories[0]}' has {first.get(key)!r}: seeds of one"
@@ -166,8 +178,14 @@ def _check_same(
         )
 
 
-def command_line(words: Iterable[str]) -> str:
-  """Returns the command for a shell, without the user's own run directory."""
+def command_line(words: Iterable[str], *, several: bool = False) -> str:
+  """Returns the command for a shell, without the user's own run directory.
+
+  Args:
+    words: of one run.
+    several: it stands for runs of other seeds and folds as well, which the
+      shell has to fill in.
+  """
   kept, skip = [], False
   for word in words:
     if skip:
@@ -175,9 +193,15 @@ def command_line(words: Iterable[str]) -> str:
     elif word in ('--workdir', '-workdir'):
       skip = True
     elif not re.match(r'--?workdir=', word):
+      for key, variable in _REPEATED.items() if several else ():
+        if word.startswith(f'--config.{key}='):
+          word = f'--config.{key}={variable}'
       kept.append(_portable(word))
-  # The variable in a path is for the shell to fill in.
-  quoted = (w if '$ATTNLAB_DATA' in w else shlex.quote(w) for w in kept)
+  # A variable is for the shell to fill in.
+  variables = ('$ATTNLAB_DATA', *_REPEATED.values())
+  quoted = (
+    w if any(v in w for v in variables) else shlex.quote(w) for w in kept
+  )
   return ' '.join(['python', *quoted])
 
 
@@ -216,13 +240,22 @@ def render(directory: pathlib.Path) -> str:
     json.loads(path.read_text(encoding='utf-8'))
     for path in sorted(directory.glob('*.json'))
   ]
-  speed = [e for e in entries if 'ratio' in e['figures']]
-  runs = [e for e in entries if 'ratio' not in e['figures']]
-  blocks = []
-  if runs:
-    blocks.append(_table('run', runs, COLUMNS))
-  if speed:
-    blocks.append(_table('training speed', speed, SPEED_COLUMNS))
+  tables = {'translation': [], 'classification': [], 'training speed': []}
+  for entry in entries:
+    figures = entry['figures']
+    if 'ratio' in figures:
+      kind = 'training speed'
+    elif 'test/macro_f1' in figures:
+      kind = 'classification'
+    else:
+      kind = 'translation'
+    tables[kind].append(entry)
+  columns = (COLUMNS, CLASS_COLUMNS, SPEED_COLUMNS)
+  blocks = [
+    _table(head, chosen, shown)
+    for (head, chosen), shown in zip(tables.items(), columns, strict=True)
+    if chosen
+  ]
   if not entries:
     blocks.append('No results yet.')
   else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import hashlib
 import importlib
+import itertools
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -135,6 +136,39 @@ def dtype(config: Mapping[str, Any]) -> jnp.dtype:
   return PRECISIONS[precision]
 
 
+def model(
+  path: str, config: Mapping[str, Any], sizes: Iterable[int]
+) -> nnx.Module:
+  """The model that `config.model` describes, freshly initialised.
+
+  Args:
+    path: its key of `configs.PARTS`.
+    config: of an experiment.
+    sizes: the positional arguments that come first: of vocabularies, classes.
+  """
+  make, settings = part(path, config['model'])
+  attend, kind = mechanism(config['attention']), dtype(config)
+  return initialise(
+    lambda: make(*sizes, attend, nnx.Rngs(config['seed']), kind, **settings)
+  )
+
+
+def checked(
+  splits: Mapping[str, Sequence[dict]], limit: int
+) -> Mapping[str, Sequence[dict]]:
+  """The splits, train cut to `limit` examples where that is not 0.
+
+  Raises:
+    UserError: there is no train, or a split is empty.
+  """
+  if 'train' not in splits:
+    raise errors.UserError('data.train is empty: there is nothing to learn')
+  for split, examples in splits.items():
+    if not len(examples):
+      raise errors.UserError(f'data.{split} is empty: it has no examples')
+  return {**splits, 'train': splits['train'][:limit]} if limit else splits
+
+
 def eval_splits(splits: Iterable[str]) -> tuple[str, ...]:
   """The names of all splits but train, the validation split first."""
   names = [name for name in splits if name != 'train']
@@ -144,6 +178,30 @@ def eval_splits(splits: Iterable[str]) -> tuple[str, ...]:
       'best checkpoint by'
     )
   return ('validation', *(n for n in names if n != 'validation'))
+
+
+def chunks(
+  lines: Iterable[str], size: int, encode: Callable[[str], np.ndarray]
+) -> Iterator[tuple[list[str], list[np.ndarray], np.ndarray]]:
+  """Yields up to `size` lines, the ids of each, and all ids in one array.
+
+  The array is padded with 0 to lengths that are multiples of 8, and to `size`
+  rows unless there is one line alone, so that few shapes are compiled.
+
+  Args:
+    lines: may come one by one.
+    size: rows of the array.
+    encode: line -> int32 [T], or [N, W].
+  """
+  lines = iter(lines)
+  while chunk := list(itertools.islice(lines, size)):
+    arrays = [encode(line) for line in chunk]
+    shape = np.max([array.shape for array in arrays], axis=0)
+    rows = size if len(chunk) > 1 else 1
+    padded = np.zeros((rows, *(-(-shape // 8) * 8)), np.int32)
+    for row, array in enumerate(arrays):
+      padded[(row, *map(slice, array.shape))] = array
+    yield chunk, arrays, padded
 
 
 def model_fingerprint(config: Mapping[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """Classification: a sentence or a document to one class."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
-import itertools
 import json
 import logging
 import pathlib
@@ -22,7 +21,7 @@ from attnlab.tasks import base, class_losses
 Array = jax.Array
 # What the task itself reads of the section `data`.
 OWN = ('buckets', 'examples', 'max_length', 'max_sentences', 'max_words')
-_STEP = 8  # prediction pads texts to multiples, to compile seldom
+_FIRST = 100  # examples of a split whose attention is written
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> base.Task:
@@ -67,20 +66,13 @@ class _Classification:
   # Data.
 
   @functools.cached_property
-  def loaded(self) -> tuple[dict[str, Sequence[dict]], tuple[str, ...]]:
+  def loaded(self) -> tuple[Mapping[str, Sequence[dict]], tuple[str, ...]]:
     """Examples by split, and the names of the classes."""
     from attnlab.data import classification
 
     settings = {k: v for k, v in self.config['data'].items() if k not in OWN}
     splits, labels = classification.load(settings.pop('name'), **settings)
-    if 'train' not in splits:
-      raise errors.UserError('data.train is empty: there is nothing to learn')
-    for split, examples in splits.items():
-      if not len(examples):
-        raise errors.UserError(f'data.{split} is empty: it has no examples')
-    if limit := self.config['data']['examples']:
-      splits = {**splits, 'train': splits['train'][:limit]}
-    return splits, tuple(labels)
+    return base.checked(splits, self.config['data']['examples']), tuple(labels)
 
   @functools.cached_property
   def classes(self) -> tuple[str, ...]:
@@ -210,15 +202,8 @@ class _Classification:
 
   @functools.cached_property
   def model(self) -> Any:
-    make, settings = base.part('classification:model', self.config['model'])
     sizes = len(self.vocabulary), len(self.classes)
-    mechanism = base.mechanism(self.config['attention'])
-    dtype = base.dtype(self.config)
-    model: Any = base.initialise(
-      lambda: make(
-        *sizes, mechanism, nnx.Rngs(self.config['seed']), dtype, **settings
-      )
-    )
+    model: Any = base.model('classification:model', self.config, sizes)
     # A run directory has vectors of its own.
     if self.config['vectors'] and self.workdir is None:
       self.put_vectors(model.embed.table)
@@ -281,20 +266,22 @@ class _Classification:
   ) -> dict[str, float]:
     """Loss, accuracy and macro-F1; pointing and mass where there is gold.
 
-    A full evaluation writes predictions and pictures into `workdir`.
+    A full evaluation writes predictions, the attention to the texts of
+    `shown`, and pictures into `workdir`.
     """
     parts = nnx.split(model)
     examples, labels = self.examples(split), self.labels(split)
     gold = all('gold' in example for example in examples)
     log_probs = np.zeros((len(examples), len(self.classes)), np.float32)
     weights: list[Any] = [None] * len(examples)
+    shown = set(self.shown(split)) if full and workdir is not None else set()
     for batch in self.batches(split):
       found, shares = map(np.asarray, _forward(*parts, batch['tokens']))
       for row, i in enumerate(batch['index']):
         if i < 0:
           continue
         log_probs[i] = found[row]
-        if full or gold:
+        if gold or i in shown:
           weights[i] = self.by_word(examples[i]['text'], shares[row])
     predictions = log_probs.argmax(axis=-1)
     counts = measures.confusion(labels, predictions, len(self.classes))
@@ -343,15 +330,28 @@ class _Classification:
         'label': self.classes[example['label']],
         'prediction': self.classes[int(row.argmax())],
         'probabilities': np.round(row, 5).tolist(),
-        'weights': [np.round(each, 4).tolist() for each in shares],
       }
-      for example, row, shares in zip(
-        examples, probabilities, weights, strict=True
-      )
+      for example, row in zip(examples, probabilities, strict=True)
     ]
     base.write_lines(
       workdir / 'predictions' / f'{split}.jsonl',
       (json.dumps(record, ensure_ascii=False) for record in records),
+    )
+    base.write_lines(
+      workdir / 'attention' / f'{split}.jsonl',
+      (
+        json.dumps(
+          {
+            'example': i,
+            'source': examples[i]['text'].split(),
+            'target': [records[i]['prediction']],
+            'weights': [np.round(np.concatenate(weights[i]), 4).tolist()],
+            'shift': 0,
+          },
+          ensure_ascii=False,
+        )
+        for i in self.shown(split)
+      ),
     )
     from attnlab.report import figures
 
@@ -359,8 +359,7 @@ class _Classification:
     figures.save(
       figures.confusion(counts, self.classes), folder / f'confusion_{split}'
     )
-    lengths = [len(example['text'].split()) for example in examples]
-    for i in base.shown(lengths, self.config['evaluation']['pictures']):
+    for i in self.pictured(split):
       record = records[i]
       sure = probabilities[i].max()
       figures.save(
@@ -375,6 +374,19 @@ class _Classification:
         folder / f'words_{split}_{i}',
       )
 
+  def pictured(self, split: str) -> list[int]:
+    """The examples that are drawn: typical ones, and the longest."""
+    lengths = [len(e['text'].split()) for e in self.examples(split)]
+    return base.shown(lengths, self.config['evaluation']['pictures'])
+
+  def shown(self, split: str) -> list[int]:
+    """The examples whose attention is written: the first, and those drawn.
+
+    The weights of all words of a large test set would be 100 MB of text.
+    """
+    first = range(min(_FIRST, len(self.examples(split))))
+    return sorted({*first, *self.pictured(split)})
+
   # Prediction.
 
   def predict(
@@ -382,20 +394,14 @@ class _Classification:
   ) -> Iterator[base.Prediction]:
     """Names the class of each line; the weights are those of its words.
 
-    A document is one line: a model of sentences splits it by the rule of
-    `attnlab.data.classification`.
+    A line is brought into the form that data.form gave the texts of training.
+    A source without that setting has a line for each sentence: there a model
+    of sentences splits it by the rule of `attnlab.data.classification`.
     """
     parts = nnx.split(model)
     size = self.config['evaluation']['batch_size']
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, size)):
-      texts = [self.as_document(line) for line in chunk]
-      arrays = [self.array(text) for text in texts]
-      shape = np.max([array.shape for array in arrays], axis=0)
-      rows = size if len(chunk) > 1 else 1
-      tokens = np.zeros((rows, *(-(-shape // _STEP) * _STEP)), np.int32)
-      for row, array in enumerate(arrays):
-        tokens[(row, *map(slice, array.shape))] = array
+    documents = map(self.as_document, lines)
+    for texts, _, tokens in base.chunks(documents, size, self.array):
       log_probs, weights = map(np.asarray, _forward(*parts, tokens))
       for row, text in enumerate(texts):
         name = self.classes[int(log_probs[row].argmax())]
@@ -404,11 +410,13 @@ class _Classification:
         yield base.Prediction(name, [name], text.split(), shares)
 
   def as_document(self, line: str) -> str:
-    if self.model.rank == 1:
-      return line
     from attnlab.data import classification
 
-    return classification.arrange(line, 'sentences')
+    form = self.config['data'].get('form')
+    text = classification.arrange(line, form or 'given')
+    if form or self.model.rank == 1 or '\n' in text:
+      return text
+    return '\n'.join(classification.sentences(text.split()))
 
 
 @functools.partial(jax.jit, static_argnums=0)

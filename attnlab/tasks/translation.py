@@ -1,6 +1,6 @@
 """Translation: sentences in one language to sentences in another."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
 import json
@@ -21,7 +21,6 @@ from attnlab.tasks import base, decoding, losses
 Array = jax.Array
 EOS = vocabulary_lib.EOS
 SIDES = ('source', 'target')
-_STEP = 8  # prediction pads sources to multiples, to compile seldom
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> base.Task:
@@ -59,18 +58,13 @@ class _Translation:
   # Data.
 
   @functools.cached_property
-  def splits(self) -> dict[str, Sequence[dict]]:
+  def splits(self) -> Mapping[str, Sequence[dict]]:
     """Examples by split; 'train' is cut to what fits max_length."""
     settings = dict(self.config['data'])
     for key in ('max_length', 'buckets', 'share_vocabulary'):
       settings.pop(key, None)
     limit = settings.pop('examples', 0)
-    splits = data.load(settings.pop('name'), **settings)
-    if 'train' not in splits or not len(splits['train']):
-      raise errors.UserError('data.train is empty: there is nothing to learn')
-    if limit:
-      splits = {**splits, 'train': splits['train'][:limit]}
-    return splits
+    return base.checked(data.load(settings.pop('name'), **settings), limit)
 
   @functools.cached_property
   def vocabularies(self) -> dict[str, Any]:
@@ -173,15 +167,8 @@ class _Translation:
   # Model and loss.
 
   def model(self) -> nnx.Module:
-    make, settings = base.part('model', self.config['model'])
     sizes = [len(self.vocabularies[side]) for side in SIDES]
-    mechanism = base.mechanism(self.config['attention'])
-    dtype = base.dtype(self.config)
-    return base.initialise(
-      lambda: make(
-        *sizes, mechanism, nnx.Rngs(self.config['seed']), dtype, **settings
-      )
-    )
+    return base.model('model', self.config, sizes)
 
   def loss(self, model, batch, rng):
     """The sum over target words that is trained on, and what they count."""
@@ -357,15 +344,9 @@ class _Translation:
     """Translates lines by beam; the weights are those of a forced decoding."""
     parts = nnx.split(model)
     size = self.config['evaluation']['batch_size']
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, size)):
-      sources = [self.encode('source', line) for line in chunk]
-      width = -(-max(map(len, sources)) // _STEP) * _STEP
-      rows = size if len(chunk) > 1 else 1
-      source = np.zeros((rows, width), np.int32)
-      for row, ids in enumerate(sources):
-        source[row, : len(ids)] = ids
-      beam_size = self.config['evaluation']['beam_size']
+    beam_size = self.config['evaluation']['beam_size']
+    encode = functools.partial(self.encode, 'source')
+    for _, sources, source in base.chunks(lines, size, encode):
       found = self.search(parts, source, beam_size)
       looked = self.look(parts, source, found)
       for row, ids in enumerate(sources):

@@ -6,13 +6,10 @@ import logging
 import os
 import pathlib
 import time
-from typing import ClassVar
 
 import pytest
-import tensorflow_datasets as tfds
-from tensorflow_datasets.testing import mocking
 
-from attnlab.data import builders, classification, files
+from attnlab.data import classification, files
 from attnlab.errors import UserError
 
 # Words and sentences.
@@ -239,123 +236,6 @@ def test_generated_corpora_by_name():
       'test': 1000,
     }
     assert {e['label'] for e in splits['train']} == set(range(len(labels)))
-
-
-# TFDS.
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
-
-
-class TinyTopics(tfds.core.GeneratorBasedBuilder):
-  """Texts of three classes; the labels of 'hidden' are missing."""
-
-  VERSION = tfds.core.Version('1.0.0')
-  SIZES: ClassVar = {'train': 40, 'test': 3, 'hidden': 2}
-
-  def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {
-          'body': tfds.features.Text(),
-          'topic': tfds.features.ClassLabel(names=['a', 'b', 'c']),
-        }
-      ),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {k: self._generate_examples(k, n) for k, n in self.SIZES.items()}
-
-  def _generate_examples(self, split, size):
-    for i in range(size):
-      label = -1 if split == 'hidden' else i % 3
-      yield i, {'body': f'Text {i}. Über!', 'topic': label}
-
-
-@pytest.mark.usefixtures('cache')
-def test_any_tfds_name():
-  options = {'text': 'body', 'label': 'topic'}
-  splits, labels = classification.load('tiny_topics', **options)
-  assert labels == ('a', 'b', 'c')
-  assert {k: len(v) for k, v in splits.items()} == {
-    'train': 36,
-    'validation': 4,
-    'test': 3,
-  }
-  held = [e['text'] for e in splits['validation']]
-  assert held == [f'Text {i} . Über !' for i in (9, 19, 29, 39)]
-  assert splits['train'][-1] == {'text': 'Text 38 . Über !', 'label': 2}
-  assert len(list(splits['train'])) == 36
-  assert [e['text'] for e in splits['train'][8:10]] == [
-    'Text 8 . Über !',
-    'Text 10 . Über !',
-  ]
-  splits, _ = classification.load(
-    'tfds:tiny_topics',
-    **options,
-    train='train[:30]',
-    validation='train[30:]',
-    test='',
-    form='sentences',
-  )
-  assert {k: len(v) for k, v in splits.items()} == {
-    'train': 30,
-    'validation': 10,
-  }
-  assert splits['validation'][0]['text'] == 'Text 30 .\nÜber !'
-  for changed, message in (
-    ({'test': 'hidden'}, r"data.test='hidden': data.label='topic' is -1"),
-    ({'test': 'tst'}, r"data.test='tst' .* did you mean 'test'"),
-    ({'text': 'bdy'}, r"data.text='bdy' .* did you mean 'body'"),
-    ({'text': 'topic'}, r"data.text='topic' .* of the kind ClassLabel"),
-    ({'label': 'body'}, r"data.label='body' .* of the kind Text"),
-    ({'form': 'x'}, r"data.form='x' is unknown"),
-  ):
-    with pytest.raises(UserError, match=message) as error:
-      classification.load('tiny_topics', **{**options, **changed})
-    assert '\n' not in str(error.value)
-
-
-@pytest.mark.parametrize(
-  ('name', 'options', 'labels'),
-  [
-    ('imdb_reviews', {}, ('neg', 'pos')),
-    ('yelp_polarity_reviews', {}, ('1', '2')),
-    (
-      'ag_news_subset',
-      {'text': 'description'},
-      ('World', 'Sports', 'Business', 'Sci/Tech'),
-    ),
-    (
-      'glue/sst2',
-      {'text': 'sentence', 'validation': 'validation', 'test': 'validation'},
-      ('negative', 'positive'),
-    ),
-  ],
-)
-@pytest.mark.usefixtures('cache')
-def test_public_names(name, options, labels, monkeypatch):
-  def getitems(keys, generator, serialized=False):
-    del serialized  # TFDS's own takes its first argument for a self
-    return [
-      {k: v.encode() if isinstance(v, str) else v for k, v in row.items()}
-      for row in (generator[key] for key in keys)
-    ]
-
-  monkeypatch.setattr(mocking, '_getitems', getitems)
-  with tfds.testing.mock_data(num_examples=30):
-    splits, names = classification.load(name, **options)
-    assert names == labels
-    assert set(splits) == {'train', 'validation', 'test'}
-    for examples in splits.values():
-      for example in examples:
-        assert example['text'] and 0 <= example['label'] < len(names)
-  assert builders.Records is type(splits['train'])
 
 
 # The real files.

@@ -113,6 +113,14 @@ def test_commands_are_for_any_machine(monkeypatch, tmp_path):
   )
 
 
+def test_commands_of_several_seeds_leave_them_to_the_shell():
+  words = ['launch.py', '--config.seed=3', '--config.data.fold=1', '--x=seed']
+  assert results.command_line(words, several=True) == (
+    'python launch.py --config.seed=$SEED --config.data.fold=$FOLD --x=seed'
+  )
+  assert '--config.seed=3' in results.command_line(words)
+
+
 def test_command_line(tmp_path, capsys):
   readme = tmp_path / 'README.md'
   readme.write_text(f'a\n{results.BEGIN}\nold\n{results.END}\nb\n')
@@ -130,6 +138,21 @@ def test_command_line(tmp_path, capsys):
   assert capsys.readouterr().err.count('\n') == 1
   readme.write_text('no markers')
   assert results.main(options) == 2
+
+
+def test_classification_has_a_table_of_its_own(tmp_path):
+  entry = {
+    'name': 'linear',
+    'label': 'SST-2, linear',
+    'command': 'python benchmarks/linear_baseline.py',
+    'seeds': [0],
+    'hardware': {'cpu': 'a CPU', 'cores': 2},
+    'figures': {'test/accuracy': 0.814, 'test/macro_f1': 0.81, 'seconds': 30.0},
+  }
+  results.write(entry, tmp_path)
+  table = results.render(tmp_path)
+  assert '| classification | accuracy | macro-F1 | minutes |' in table
+  assert '| 81.4 | 81.0 | 0.5 |' in table
 
 
 def test_speed_has_a_table_of_its_own(tmp_path):

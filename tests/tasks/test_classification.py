@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attnlab import configs, errors, tasks
+from attnlab.data import classification as classification_data
 from attnlab.tasks import class_losses, classification
 
 ROWS = [
@@ -87,11 +88,19 @@ def test_evaluation_covers_every_text_once(task, tmp_path):
   assert [(r['label'], r['text']) for r in records] == ROWS
   right = [r['label'] == r['prediction'] for r in records]
   assert values['accuracy'] == pytest.approx(np.mean(right))
+  assert 'weights' not in records[0]  # a large split's would be 100 MB
   for record in records:
-    (weights,) = record['weights']
-    assert len(weights) == len(record['text'].split())
-    assert sum(weights) == pytest.approx(1, abs=1e-3)
     assert sum(record['probabilities']) == pytest.approx(1, abs=1e-3)
+  looked = [
+    json.loads(line)
+    for line in (tmp_path / 'attention' / 'test.jsonl').read_text().splitlines()
+  ]
+  assert [r['example'] for r in looked] == list(range(len(ROWS)))
+  for record, (_, text) in zip(looked, ROWS, strict=True):
+    (weights,) = record['weights']
+    assert record['source'] == text.split()
+    assert len(weights) == len(record['source'])
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
   names = {path.name for path in (tmp_path / 'figures').iterdir()}
   assert {'confusion_test.png', 'confusion_test.pdf'} <= names
   assert any(name.startswith('words_test_') for name in names)
@@ -103,6 +112,47 @@ def test_figures_of_a_split_do_not_depend_on_its_batches(folder, task):
     t.evaluate(t.model, 'test', full=False, workdir=None) for t in (task, other)
   )
   assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_attention_of_a_large_split_is_bounded(folder, tmp_path, monkeypatch):
+  monkeypatch.setattr(classification, '_FIRST', 2)
+  task = tasks.build(config_for(folder, **{'evaluation.pictures': 1}))
+  task.evaluate(task.model, 'test', full=True, workdir=tmp_path)
+  lines = (tmp_path / 'attention' / 'test.jsonl').read_text().splitlines()
+  # The first two, and the one of middle length that is drawn.
+  drawn = [int(p.stem[11:]) for p in (tmp_path / 'figures').glob('words_*.png')]
+  found = [json.loads(line)['example'] for line in lines]
+  assert len(drawn) == 1
+  assert found == sorted({0, 1, *drawn})
+  assert len(found) < len(ROWS)
+
+
+@pytest.mark.parametrize('experiment', ['sentiment:smoke', 'documents:smoke'])
+@pytest.mark.parametrize('form', classification_data.FORMS)
+def test_a_training_text_is_predicted_as_it_was_trained(
+  tmp_path, experiment, form
+):
+  rows = [
+    ('bad', "I don't like it, Mr. Lee. (Not at all!)  Why?<br />It's 3.5."),
+    ('good', 'plain words'),
+  ]
+  config = config_for(tmp_path, experiment, **{'data.form': form})
+  lines = ''.join(f'{label}\t{text}\n' for label, text in rows)
+  (tmp_path / 'train.tsv').write_text(lines, encoding='utf-8')
+  made = classification._Classification(config, None)
+  trained = made.columns('train')['tokens']
+  for (_, text), ids in zip(rows, trained, strict=True):
+    np.testing.assert_array_equal(made.array(made.as_document(text)), ids)
+    (found,) = made.predict(made.model, [text])
+    assert found.source_tokens == made.as_document(text).split()
+
+
+def test_a_generated_document_on_one_line_keeps_words_and_sentences():
+  config = configs.load('documents:smoke')
+  made = classification._Classification(config, None)
+  for example in made.examples('test')[:20]:
+    line = example['text'].replace('\n', ' ')
+    assert made.as_document(line) == example['text']
 
 
 def test_predictions_keep_their_order_and_show_where_they_looked(task):
