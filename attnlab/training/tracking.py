@@ -24,7 +24,7 @@ def load() -> Any:
   # A folder called wandb, such as the package leaves, is imported as well.
   if not hasattr(wandb, 'init'):
     raise errors.UserError(
-      "wandb: the package is not installed: pip install 'attnlab[wandb]'"
+      "wandb: the package is not installed: pip install -e '.[wandb]'"
     )
   return wandb
 

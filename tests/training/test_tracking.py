@@ -32,7 +32,7 @@ def test_without_the_package_one_line_names_the_extra(
     monkeypatch.setitem(sys.modules, 'wandb', None)
   if folder and HERE:
     pytest.skip('wandb is installed, and comes before a folder of that name')
-  with pytest.raises(errors.UserError, match=r"pip install 'attnlab\[wandb\]'"):
+  with pytest.raises(errors.UserError, match=r"pip install -e '\.\[wandb\]'"):
     fit(tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
   monkeypatch.delitem(sys.modules, 'wandb', raising=False)
