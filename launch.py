@@ -9,6 +9,11 @@ r"""Trains, evaluates and asks attention models.
   python launch.py --mode=predict --workdir=runs/bilinear \
       --prompt='I love China'
       the best checkpoint of a run, evaluated or asked
+  python launch.py --mode=export --workdir=runs/bilinear --output=model
+      its parameters as safetensors, with config and vocabulary; --workdir=model
+      is as good as the run for eval and predict
+  python launch.py --mode=lr_find --config=experiments/translation.py:bahdanau
+      which learning rate to start from
   python launch.py --list
       experiments, mechanisms, data sets
 
@@ -32,7 +37,7 @@ from absl import flags
 
 from attnlab import allocator, configs, errors
 
-MODES = ('train', 'eval', 'predict')
+MODES = ('train', 'lr_find', 'eval', 'predict', 'export')
 _MAIN = (
   'experiments/translation.py:luong',
   'experiments/translation.py:no_attention',
@@ -64,6 +69,31 @@ flags.DEFINE_boolean(
   flag_values=_FLAGS,
 )
 flags.DEFINE_boolean(
+  'profile',
+  False,
+  'train: trace a few steps after the first ones into WORKDIR/profile.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'wandb',
+  None,
+  'train: a project of Weights & Biases that gets the figures as well; needs '
+  'the extra wandb. WANDB_MODE=offline needs no account.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'lr_steps',
+  None,
+  'lr_find: batches from the lowest rate to the highest. Default: 100.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_list(
+  'lr_range',
+  None,
+  'lr_find: the lowest and the highest rate. Default: 1e-7,10.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_boolean(
     'print_config', False, 'Print the config as JSON and stop.',
     flag_values=_FLAGS,
 )  # fmt: skip
@@ -76,7 +106,14 @@ flags.DEFINE_boolean(
 flags.DEFINE_integer(
   'step',
   None,
-  'eval, predict: the checkpoint of this step instead of the best.',
+  'eval, predict, export: the checkpoint of this step instead of the best.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'average',
+  None,
+  'eval, predict, export: the mean of the parameters of this many checkpoints, '
+  'the newest up to --step; training.keep says how many a run keeps.',
   flag_values=_FLAGS,
 )
 flags.DEFINE_string(
@@ -90,7 +127,10 @@ flags.DEFINE_string(
   flag_values=_FLAGS,
 )
 flags.DEFINE_string(
-  'output', None, 'predict: a file for the results.', flag_values=_FLAGS
+  'output',
+  None,
+  'predict: a file for the results. export: the folder.',
+  flag_values=_FLAGS,
 )
 flags.DEFINE_string(
   'attention',
@@ -130,7 +170,7 @@ def _run(argv: Sequence[str]) -> int:
   if args.list:
     _list()
     return 0
-  if args.mode == 'train':
+  if args.mode in ('train', 'lr_find'):
     return _train(args, overrides)
   return _use(args, overrides)
 
@@ -190,12 +230,17 @@ def _parse(argv: list[str]) -> flags.FlagValues:
 def _check_flags(args: flags.FlagValues):
   """Refuses flags that the mode would not read."""
   only = {
-    'step': ('eval', 'predict'),
+    'step': ('eval', 'predict', 'export'),
+    'average': ('eval', 'predict', 'export'),
     'prompt': ('predict',),
     'input': ('predict',),
-    'output': ('predict',),
+    'output': ('predict', 'export'),
     'attention': ('predict',),
     'dry_run': ('train',),
+    'profile': ('train',),
+    'wandb': ('train',),
+    'lr_steps': ('lr_find',),
+    'lr_range': ('lr_find',),
   }
   for name, modes in only.items():
     value = getattr(args, name)
@@ -208,6 +253,15 @@ def _check_flags(args: flags.FlagValues):
     raise errors.UserError(
       f'prompt={args.prompt!r} and input={args.input!r}: give one of them'
     )
+  if args.average is not None and args.average < 1:
+    raise errors.UserError(f'average={args.average} must be 1 or more')
+  if args.mode == 'export' and not args.output:
+    raise errors.UserError('output is missing: mode=export writes a folder')
+  for name in ('profile', 'wandb'):
+    if args.dry_run and getattr(args, name):
+      raise errors.UserError(
+        f'{name}={getattr(args, name)!r}: a dry_run has nothing for it'
+      )
 
 
 def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
@@ -228,16 +282,21 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
   for spec, config in loaded.items():
     if len(loaded) > 1:
       print(f'== {spec}', flush=True)
+    if args.mode == 'lr_find':
+      _find_rate(args, config, runs[spec])
+      continue
     try:
       training.fit(
         config,
         functools.partial(tasks.build, config),
         runs[spec],
         dry_run=args.dry_run,
+        profile=args.profile,
+        wandb=args.wandb,
       )
     except training.Stopped as stopped:
       return 128 + stopped.number
-  if len(loaded) > 1 and not args.dry_run:
+  if len(loaded) > 1 and args.mode == 'train' and not args.dry_run:
     from attnlab.report import compare
 
     compare.compare(
@@ -247,8 +306,27 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
   return 0
 
 
+def _find_rate(args: flags.FlagValues, config: Any, workdir: pathlib.Path):
+  """Runs the learning-rate range test of one config."""
+  from attnlab import tasks
+  from attnlab.training import lr_find
+
+  given: dict[str, Any] = {}
+  if args.lr_steps is not None:
+    given['steps'] = args.lr_steps
+  if args.lr_range is not None:
+    try:
+      given['low'], given['high'] = map(float, args.lr_range)
+    except ValueError:
+      raise errors.UserError(
+        f'lr_range={",".join(args.lr_range)!r} must be two numbers with a '
+        "comma between them, such as '1e-7,10'"
+      ) from None
+  lr_find.run(config, functools.partial(tasks.build, config), workdir, **given)
+
+
 def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
-  """Evaluates a run, or asks it."""
+  """Evaluates, asks or exports a run, or an export."""
   if not args.workdir and len(args.config) != 1:
     raise errors.UserError(
       f'workdir is missing: mode={args.mode} needs the directory of a run'
@@ -277,14 +355,36 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
   predict = args.mode == 'predict'
   lines = _inputs(args) if predict else iter(())
   from attnlab import tasks, training
+  from attnlab.training import export
 
   training.cache_compilations()
+  if args.mode == 'export':
+    step = export.run(
+      config,
+      workdir,
+      args.output,
+      step=args.step,
+      average=args.average or 0,
+    )
+    print(f'{workdir}, {_which(step, args.average)}: {args.output}')
+    return 0
   # Prediction needs the run directory and nothing else.
   task = tasks.build(config, workdir if predict else None)
-  step = training.restore(task, workdir, step=args.step)
+  if export.is_export(workdir):
+    for name in ('step', 'average'):
+      if getattr(args, name) is not None:
+        raise errors.UserError(
+          f'{name}={getattr(args, name)}: {workdir} is an export and holds no '
+          'checkpoints'
+        )
+    step = export.restore(task, workdir)
+  else:
+    step = training.restore(
+      task, workdir, step=args.step, average=args.average or 0
+    )
   if not predict:
     values = training.evaluate(task, workdir)
-    print(f'{workdir}, step {step}')
+    print(f'{workdir}, {_which(step, args.average)}')
     print(training.figures(values))
     path = workdir / 'evaluation.json'
     path.write_text(
@@ -292,6 +392,7 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
         {
           **values,
           'step': step,
+          'average': args.average or 1,
           'overrides': overrides,
           'signatures': dict(task.signatures),
         },
@@ -302,6 +403,12 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
     return 0
   _predict(args, task, lines)
   return 0
+
+
+def _which(step: int, average: int | None) -> str:
+  if not average:
+    return f'step {step}'
+  return f'mean of {average} checkpoints up to step {step}'
 
 
 def _predict(args: flags.FlagValues, task: Any, lines: Iterator[str]):

@@ -86,6 +86,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.evaluation = {
     'batch_size': 64,
     'pictures': 3,  # documents drawn for each split
+    'splits': '',  # watched in training, as validation,test; the first decides
   }
   if size in ('newsgroups', 'imdb'):
     _published(config, size)

@@ -36,6 +36,11 @@ Or any data set of TFDS that has a text and a class, or a whole number:
 
 --config.vectors=FILE starts the words from pretrained vectors (GloVe or
 word2vec, text); --config.model.embedding has to be their depth.
+
+Where classes are rare, another loss or weights:
+
+  python launch.py --config=experiments/sentiment.py \
+      --config.training.loss=focal --config.training.class_weights=balanced
 """
 
 import ml_collections
@@ -97,6 +102,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.evaluation = {
     'batch_size': 128,
     'pictures': 3,  # texts drawn for each split
+    'splits': '',  # watched in training, as validation,test; the first decides
   }
   if pool == 'self_attention':
     config.attention.score = {'name': 'scaled_dot'}

@@ -89,6 +89,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'max_length': 0,  # words of a translation; 0 is twice the source and 10
     'tokenize': 'none',  # of sacrebleu; the corpora are tokenised
     'pictures': 3,  # alignments drawn for each split
+    'splits': '',  # watched in training, as validation,test; the first decides
   }
   if variant == 'no_attention':
     config.model.name = 'fixed'

@@ -134,6 +134,17 @@ def test_dry_run_leaves_nothing(toy, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['toy.py']
 
 
+def test_learning_rates_are_tried(toy, tmp_path, capsys):
+  del toy
+  words = '--mode=lr_find', '--config=toy.py', '--config.optimizer=sgd'
+  assert run(*words, '--lr_range=1e-4,1e3', '--lr_steps=40') == 0
+  assert 'optimizer.learning_rate=' in capsys.readouterr().out
+  (workdir,) = (tmp_path / 'runs').iterdir()
+  record = json.loads((workdir / 'lr_find' / 'lr_find.json').read_text())
+  assert (record['low'], record['high']) == (1e-4, 1e3)
+  assert [path.name for path in workdir.iterdir()] == ['lr_find']
+
+
 def test_print_config(toy, capsys):
   del toy
   assert run('--config=toy.py', '--print_config', '--config.seed', '3') == 0
@@ -169,6 +180,16 @@ WRONG = [
   (['--prompt=x'], "prompt='x' is for mode=predict"),
   (['--mode=eval', '--dry_run'], 'dry_run=True is for mode=train'),
   (['--dry_run=perhaps'], 'dry_run=perhaps'),
+  (['--dry_run', '--profile'], 'profile=True: a dry_run has'),
+  (['--mode=eval', '--profile'], 'profile=True is for mode=train'),
+  (['--mode=predict', '--wandb=x'], "wandb='x' is for mode=train"),
+  (['--average=2'], 'average=2 is for mode=eval or predict or export'),
+  (['--mode=eval', '--average=0'], 'average=0 must be 1 or more'),
+  (['--mode=export', '--workdir=x'], 'output is missing'),
+  (['--lr_steps=50'], 'lr_steps=50 is for mode=lr_find'),
+  (['--mode=lr_find', '--config=toy.py', '--lr_steps=5'], 'lr_steps=5 must'),
+  (['--mode=lr_find', '--config=toy.py', '--lr_range=1'], "lr_range='1' must"),
+  (['--mode=lr_find', '--config=toy.py', '--lr_range=2,1'], 'lr_range=2,1 m'),
   (['--config=toyy.py'], "config='toyy.py' is unknown"),
   (['--config=.'], "config='.' is unknown"),
   (['--config='], "config='' is unknown"),

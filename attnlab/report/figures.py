@@ -675,6 +675,50 @@ def metric_by_length(series: Mapping[str, Bins], ylabel: str) -> 'Figure':
   return figure
 
 
+def learning_rates(
+  rates: np.ndarray,
+  losses: np.ndarray,
+  smoothed: np.ndarray,
+  suggestion: float | None,
+) -> 'Figure':
+  """The loss over a growing learning rate, and the rate to take.
+
+  Args:
+    rates: [n] learning rates above 0.
+    losses: [n] the loss at each.
+    smoothed: [n] the same, smoothed.
+    suggestion: the rate that is marked; None marks none.
+
+  Returns:
+    The figure.
+  """
+  with _style():
+    figure = _figure(3.6, 2.7)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color='#BBBBBB', linewidth=0.9, label='a batch')
+    axes.plot(rates, smoothed, color=_COLOURS[0], label='smoothed')
+    axes.set_xscale('log')
+    low, high = float(np.min(smoothed)), float(np.max(smoothed))
+    room = 0.08 * (high - low) or 1.0
+    axes.set_ylim(low - room, high + room)
+    if suggestion is not None:
+      axes.axvline(
+        suggestion,
+        color=_GOLD,
+        linestyle='--',
+        linewidth=1.0,
+        label=f'suggestion: {suggestion:.2g}',
+      )
+    # Formulas are off, so that Matplotlib's own labels would show as '$10^'.
+    axes.xaxis.set_major_formatter(lambda value, _: f'{value:.0e}')
+    axes.xaxis.set_minor_formatter('')
+    axes.set_xlabel('learning rate')
+    axes.set_ylabel('training loss')
+    _open_frame(axes)
+    axes.legend(loc='best')
+  return figure
+
+
 def save(figure: 'Figure', path: str | pathlib.Path) -> list[pathlib.Path]:
   """Writes the figure as PNG (200 dpi) and as PDF.
 

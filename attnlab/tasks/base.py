@@ -42,12 +42,14 @@ class Task(NamedTuple):
   Attributes:
     model: freshly initialised.
     loss: (model, batch, rng or None) -> (sum of losses, sums of metrics); the
-      metrics hold 'weight', by which all are divided. None: no dropout.
+      metrics hold 'weight', by which all are divided, and 'tokens' where that
+      is not the number of tokens that were read or written. None: no dropout.
     train: (seed) -> checkpointable iterator over batches.
     evaluate: (model, split, *, full, workdir) -> figures; full decodes with
       care and writes predictions, attention and figures into workdir.
     splits: what can be evaluated, the validation split first.
-    monitor: the figure that chooses the best checkpoint, and 'max' or 'min'.
+    monitor: the figure that chooses the best checkpoint, and 'max' or 'min';
+      the config may put another split in place of its first.
     predict: (model, lines) -> predictions in the same order.
     example: one batch, for shapes and costs.
     fingerprint: what must not change between start and resume, by name.

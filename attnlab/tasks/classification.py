@@ -250,6 +250,7 @@ class _Classification:
       'loss': jnp.sum(nll * real),
       'accuracy': jnp.sum(right * real),
       'weight': jnp.sum(real),
+      'tokens': jnp.sum(batch['tokens'] != 0).astype(jnp.float32),
     }
     return jnp.sum(losses), metrics
 

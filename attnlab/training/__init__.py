@@ -1,7 +1,9 @@
 """The one loop, its state, checkpoints, schedules and devices."""
 
 from attnlab.training.environment import cache_compilations
-from attnlab.training.loop import Diverged, evaluate, figures, fit, restore
+from attnlab.training.evaluation import evaluate
+from attnlab.training.loop import Diverged, figures, fit
+from attnlab.training.restoring import restore
 from attnlab.training.signals import Stopped
 
 __all__ = [

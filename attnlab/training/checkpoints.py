@@ -58,7 +58,7 @@ def save(
   directory = pathlib.Path(directory).absolute()
   place = directory / f'{step:08d}'
   draft = directory / f'{place.name}.draft-{os.getpid()}'
-  arrays = _to_arrays(tree)
+  arrays = to_arrays(tree)
   meta = {
     **meta,
     'step': step,
@@ -163,7 +163,7 @@ def fill(template: Any, checkpoint: Checkpoint) -> Any:
     UserError: names the first array that is missing, is left over, or has
       another shape or dtype. Nothing is cast.
   """
-  expected = _to_arrays(template)
+  expected = to_arrays(template)
   for name, array in expected.items():
     found = checkpoint.arrays.get(name)
     if found is None:
@@ -217,7 +217,8 @@ def sweep(directory: pathlib.Path, newest_good: int | None):
       os.rename(path, aside)
 
 
-def _to_arrays(tree: Any) -> dict[str, np.ndarray]:
+def to_arrays(tree: Any) -> dict[str, np.ndarray]:
+  """Returns the leaves by dotted name; random keys as their data."""
   leaves = jax.tree.leaves(tree)
   data = [jax.random.key_data(x) if _is_key(x) else x for x in leaves]
   arrays = [np.asarray(x) for x in jax.device_get(data)]

@@ -1,6 +1,6 @@
 """Where the figures of a run go: metrics.jsonl, TensorBoard, the terminal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import json
 import os
 import pathlib
@@ -36,6 +36,7 @@ class Metrics:
 
   Attributes:
     position: bytes of metrics.jsonl so far; a checkpoint remembers it.
+    also: called as write is, with each line; None for nobody.
   """
 
   def __init__(
@@ -56,6 +57,7 @@ class Metrics:
     self._directory = workdir / 'tensorboard'
     self._step = step
     self._writer = None
+    self.also: Callable[[int, Mapping[str, float]], None] | None = None
 
   def write(self, step: int, values: Mapping[str, float]):
     """Appends one line; figures of the clock are put last."""
@@ -77,6 +79,8 @@ class Metrics:
     for name, value in values.items():
       if name != 'time':
         self._writer.add_scalar(name, value, step)
+    if self.also is not None:
+      self.also(step, values)
 
   def sync(self):
     """Puts the record on the disk, before a checkpoint refers to it."""

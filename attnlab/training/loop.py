@@ -18,25 +18,23 @@ import ml_collections
 import numpy as np
 
 from attnlab import errors
-from attnlab.training import checkpoints, environment, logging, optimizers
+from attnlab.training import (
+  checkpoints,
+  comparison,
+  environment,
+  evaluation,
+  logging,
+  optimizers,
+  profiling,
+  restoring,
+  tracking,
+)
 from attnlab.training import signals as signals_lib
 from attnlab.training import state as states
 from attnlab.training import summary as summaries
 
 # How many steps may be under way before the loop waits for the oldest.
 _AHEAD = 3
-
-# What may change when a run goes on. All else would make another run of it.
-MAY_CHANGE = frozenset(
-  {
-    'training.checkpoint_every',
-    'training.eval_every',
-    'training.keep',
-    'training.log_every',
-    'training.patience',
-    'training.steps',
-  }
-)
 
 
 class Diverged(errors.UserError):
@@ -49,7 +47,7 @@ class Settings(NamedTuple):
   Attributes:
     steps: batches to train on.
     log_every: steps between two lines of training metrics.
-    eval_every: steps between two evaluations of the first split.
+    eval_every: steps between two evaluations, see `evaluation.watched`.
     checkpoint_every: steps between two checkpoints. One is also written when
       the monitored metric is the best so far, at the end and on a signal.
     keep: how many of the newest checkpoints stay; the best one stays as well.
@@ -90,6 +88,8 @@ def fit(
   workdir: str | os.PathLike,
   *,
   dry_run: bool = False,
+  profile: bool = False,
+  wandb: str | None = None,
 ) -> dict[str, Any]:
   """Trains, evaluates and writes the run directory.
 
@@ -102,6 +102,8 @@ def fit(
     workdir: the run directory.
     dry_run: two steps, an evaluation, a checkpoint and its restoration, all in
       a temporary directory.
+    profile: trace a few steps into workdir/profile.
+    wandb: a project of Weights & Biases that gets the figures as well.
 
   Returns:
     What summary.json holds.
@@ -116,75 +118,23 @@ def fit(
   settings = _settings(data)
   if dry_run:
     return _dry_run(data, task, settings)
+  if wandb:
+    tracking.load()
   workdir = pathlib.Path(workdir).absolute()
   with _locked(workdir):
-    _compare_configs(workdir, data)
+    comparison.configs(workdir, data)
     done = _finished(workdir, settings)
+    if done is not None and profile:
+      raise errors.UserError(
+        f'profile=True: {workdir} is finished; give it more training.steps'
+      )
     if done is not None:
       print(f'{workdir} is finished at step {done["train/steps"]}:')
       print(figures(done))
       return done
     task = task() if callable(task) else task
     with signals_lib.Signals().listening() as signals:
-      return _Run(data, task, workdir, settings, signals).fit()
-
-
-def restore(
-  task: Any, workdir: str | os.PathLike, *, step: int | None = None
-) -> int:
-  """Puts a run's parameters into `task.model` and returns their step.
-
-  Args:
-    task: built from the run's config.
-    workdir: the run directory.
-    step: which checkpoint; None is the best, or the newest where no evaluation
-      has yet found a best one.
-
-  Raises:
-    UserError: there is none, or it belongs to another model.
-  """
-  directory = pathlib.Path(workdir).absolute() / 'checkpoints'
-  found = checkpoints.steps(directory)
-  if step is not None and found and step not in found:
-    raise errors.unknown('step', step, found)
-  checkpoint = (
-    checkpoints.restore_newest(directory, _warn)
-    if step is None
-    else checkpoints.restore(directory, step)
-  )
-  if checkpoint is None:
-    raise errors.UserError(f'workdir={str(workdir)!r} holds no checkpoint')
-  best = checkpoint.meta['progress']['best_step']
-  if step is None and best not in (-1, checkpoint.step):
-    try:
-      checkpoint = checkpoints.restore(directory, best)
-    except errors.UserError as error:
-      _warn(f'warning: {error}; taking step {checkpoint.step}')
-  # Other data may be evaluated; other words or another model may not.
-  saved = checkpoint.meta['fingerprint']
-  kept = {k: v for k, v in task.fingerprint.items() if k != 'data'}
-  _compare_fingerprints({k: saved.get(k) for k in kept}, kept)
-  _put(task.model, states.take_apart(task.model), checkpoint)
-  return checkpoint.step
-
-
-def evaluate(
-  task: Any, workdir: pathlib.Path | None = None
-) -> dict[str, float]:
-  """Evaluates `task.model` in full on every split of the task.
-
-  Args:
-    task: a `tasks.base.Task`.
-    workdir: where predictions and pictures go; None for nowhere.
-
-  Returns:
-    {'test/bleu': ...}.
-  """
-  values = {}
-  for split in task.splits:
-    found = task.evaluate(task.model, split, full=True, workdir=workdir)
-    values |= _prefixed(split, found)
-  return values
+      return _Run(data, task, workdir, settings, signals, profile, wandb).fit()
 
 
 def figures(summary: Mapping[str, Any]) -> str:
@@ -199,7 +149,7 @@ def figures(summary: Mapping[str, Any]) -> str:
 class _Run:
   """One start of one run."""
 
-  def __init__(self, config, task, workdir, settings, signals):
+  def __init__(self, config, task, workdir, settings, signals, profile, wandb):
     self.config = config
     self.task = task
     self.workdir = workdir
@@ -210,10 +160,15 @@ class _Run:
     self.progress = Progress()
     self.saved = 0
     self.pending: deque = deque()
+    self.profile = profile
+    self.wandb = wandb
+    self.trace: profiling.Trace | None = None
+    self.tracker: tracking.Tracker | None = None
     self.started = time.monotonic()
 
   def fit(self) -> dict[str, Any]:
     """Trains to the end."""
+    self.watched = evaluation.watched(self.config, self.task)
     checkpoint = self._open()
     self.iterator = iter(self.task.train(self.seed))
     if checkpoint is not None:
@@ -240,12 +195,22 @@ class _Run:
       self.workdir, position=self.progress.position, step=self.step
     )
     self.out = logging.Progress(self.settings.steps)
+    if self.profile:
+      folder = self.workdir / 'profile'
+      self.trace = profiling.Trace(folder, self.step, self.out.say)
     try:
+      if self.wandb:
+        self.tracker = tracking.Tracker(self.wandb, self.workdir, self.config)
+        self.metrics.also = self.tracker.write
       if checkpoint is not None:
         self.out.say(f'going on at step {self.step} of {self.workdir}')
       self._train()
       return self._finish()
     finally:
+      if self.trace:
+        self.trace.close(self.step)
+      if self.tracker:
+        self.tracker.close()
       self.out.close()
       self.metrics.close()
 
@@ -254,7 +219,7 @@ class _Run:
     checkpoint = checkpoints.restore_newest(self.directory, _warn)
     fingerprint = dict(self.task.fingerprint)
     if checkpoint is not None:
-      _compare_fingerprints(checkpoint.meta['fingerprint'], fingerprint)
+      comparison.fingerprints(checkpoint.meta['fingerprint'], fingerprint)
       self.progress = Progress(**checkpoint.meta['progress'])
     checkpoints.sweep(self.directory, checkpoint and checkpoint.step)
     described = environment.describe(self.seed)
@@ -321,6 +286,8 @@ class _Run:
     if self.step == self.first:
       self._introduce(batch)
     self.batch = None
+    if self.trace:
+      self.trace.before(self.step, self._drain)
     self.state, fault = self.compiled.run(self.state, batch)
     self.step += 1
     self.pending.append((self.step, fault, batch.get('index')))
@@ -387,6 +354,7 @@ class _Run:
     sums = {k: float(v) for k, v in jax.device_get(self.state.sums).items()}
     count = (self.step - 1) % self.settings.log_every + 1
     weight = sums.pop('weight')
+    tokens = sums.pop('tokens', weight)
     values = {
       'train/learning_rate': sums.pop('learning_rate'),
       'train/gradient_norm': sums.pop('gradient_norm') / count,
@@ -402,7 +370,7 @@ class _Run:
     seconds = max(now - self.window - self.away, 1e-9)
     rate = (self.step - self.window_step) / seconds
     values['train/steps_per_second'] = rate
-    values['train/tokens_per_second'] = rate * weight / count
+    values['train/tokens_per_second'] = rate * tokens / count
     values['time'] = self._seconds()
     self.metrics.write(self.step, values)
     done = self.step - self.first
@@ -412,16 +380,13 @@ class _Run:
     self._start_window()
 
   def _evaluate(self) -> bool:
-    """Evaluates the first split and returns whether it is the best so far."""
+    """Evaluates and returns whether it is the best so far."""
     self._drain()
-    metric, mode = self.task.monitor
-    split = self.task.splits[0]
+    splits, metric, mode = self.watched
     with self._aside(), self.signals.interruptible():
-      self.parts.update(self.task.model, self.state.params, self.state.rest)
-      values = _prefixed(
-        split,
-        self.task.evaluate(self.task.model, split, full=False, workdir=None),
-      )
+      params = states.used(self.state)
+      self.parts.update(self.task.model, params, self.state.rest)
+      values = evaluation.evaluate(self.task, splits=splits, full=False)
     if metric not in values:
       raise errors.unknown('monitor', metric, values)
     value, old = values[metric], self.progress.best
@@ -464,16 +429,17 @@ class _Run:
     """Evaluates the best checkpoint on every split and writes the summary."""
     best = self.progress.best_step
     used = self.step
-    self.parts.update(self.task.model, self.state.params, self.state.rest)
+    params = states.used(self.state)
+    self.parts.update(self.task.model, params, self.state.rest)
     if best not in (-1, self.step):
       try:
         checkpoint = checkpoints.restore(self.directory, best)
-        _put(self.task.model, self.parts, checkpoint)
+        restoring.put(self.task.model, checkpoint)
         used = best
       except errors.UserError as error:
         self.out.say(f'warning: {error}; evaluating step {self.step} instead')
     with self.signals.interruptible():
-      values = evaluate(self.task, self.workdir)
+      values = evaluation.evaluate(self.task, self.workdir)
     lines = logging.read(self.workdir / 'metrics.jsonl')
     logged = [line for line in lines if 'train/loss' in line]
     result = {
@@ -501,6 +467,8 @@ class _Run:
       _write_json(self.workdir / 'summary.json', result)
     except OSError as error:
       raise _unwritable(self.workdir, error) from error
+    if self.tracker:
+      self.tracker.finish(result)
     self.out.say(f'finished: {self.workdir}')
     for line in figures(result).splitlines():
       self.out.say(line)
@@ -510,6 +478,7 @@ class _Run:
 def _dry_run(config, task, settings) -> dict[str, Any]:
   """Two steps, an evaluation, a checkpoint that must come back the same."""
   task = task() if callable(task) else task
+  watched = evaluation.watched(config, task)
   seed = int(config.get('seed', 0))
   iterator = iter(task.train(seed))
   parts = states.take_apart(task.model)
@@ -531,13 +500,10 @@ def _dry_run(config, task, settings) -> dict[str, Any]:
         f'step {number}: {step.culprit(int(fault))} is not finite in the '
         f'batch of rows {_rows(batch.get("index", ()))}'
       )
-  parts.update(task.model, state.params, state.rest)
-  split = task.splits[0]
-  values = _prefixed(
-    split, task.evaluate(task.model, split, full=False, workdir=None)
-  )
-  if task.monitor[0] not in values:
-    raise errors.unknown('monitor', task.monitor[0], values)
+  parts.update(task.model, states.used(state), state.rest)
+  values = evaluation.evaluate(task, splits=watched.splits, full=False)
+  if watched.metric not in values:
+    raise errors.unknown('monitor', watched.metric, values)
   with tempfile.TemporaryDirectory() as directory:
     directory = pathlib.Path(directory)
     checkpoints.save(directory, 2, state, {'iterator': iterator.get_state()})
@@ -585,18 +551,6 @@ def _same(one: Any, other: Any, what: str):
       raise RuntimeError(f'dry run: {what}: {name} differs')
 
 
-def _put(model: Any, parts: states.Parts, checkpoint: checkpoints.Checkpoint):
-  """Puts the parameters of a checkpoint into a model."""
-  template = {'params': parts.params, 'rest': parts.rest}
-  wanted = {
-    name: array
-    for name, array in checkpoint.arrays.items()
-    if name.startswith(('params.', 'rest.'))
-  }
-  tree = checkpoints.fill(template, checkpoint._replace(arrays=wanted))
-  parts.update(model, tree['params'], tree['rest'])
-
-
 def _settings(config: Mapping[str, Any]) -> Settings:
   section = config.get('training', {})
   if 'steps' not in section:
@@ -637,41 +591,6 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _compare_configs(workdir: pathlib.Path, config: Mapping[str, Any]):
-  """Raises UserError if the directory belongs to another config."""
-  path = workdir / 'config.json'
-  if not path.exists() or not checkpoints.steps(workdir / 'checkpoints'):
-    return
-  try:
-    old = _leaves(json.loads(path.read_text()))
-  except ValueError as error:
-    raise errors.UserError(f'{path} is not JSON: {error}') from error
-  new = _leaves(json.loads(json.dumps(config)))
-  nothing = 'nothing'
-  changed = [
-    f'{name}={_text(new.get(name, nothing))} (there: '
-    f'{_text(old.get(name, nothing))})'
-    for name in sorted(old.keys() | new.keys())
-    if old.get(name, nothing) != new.get(name, nothing)
-    and name not in MAY_CHANGE
-  ]
-  if changed:
-    raise errors.UserError(
-      f'workdir={str(workdir)!r} holds another run: {", ".join(changed[:4])}'
-      f'{f" and {len(changed) - 4} more" if len(changed) > 4 else ""}; '
-      'choose another --workdir'
-    )
-
-
-def _compare_fingerprints(old: Mapping[str, str], new: Mapping[str, str]):
-  for name in sorted(old.keys() | new.keys()):
-    if old.get(name) != new.get(name):
-      raise errors.UserError(
-        f'the {name} differs from that of the checkpoint: '
-        f'{new.get(name)} (there: {old.get(name)}); choose another --workdir'
-      )
-
-
 def _finished(
   workdir: pathlib.Path, settings: Settings
 ) -> dict[str, Any] | None:
@@ -692,23 +611,6 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
   return dict(config)
-
-
-def _leaves(tree: Any, prefix: str = '') -> dict[str, Any]:
-  if not isinstance(tree, dict) or not tree:
-    return {prefix: tree}
-  found = {}
-  for name, value in tree.items():
-    found |= _leaves(value, f'{prefix}.{name}' if prefix else name)
-  return found
-
-
-def _prefixed(split: str, values: Mapping[str, float]) -> dict[str, float]:
-  head = f'{split}/'
-  return {
-    name if name.startswith(head) else head + name: float(value)
-    for name, value in values.items()
-  }
 
 
 def _rows(index: Any, most: int = 16) -> str:
@@ -738,10 +640,6 @@ def _number(value: float) -> str:
   if isinstance(value, int):
     return f'{value:,}' if abs(value) >= 10_000 else str(value)
   return f'{value:,.1f}' if abs(value) >= 1000 else f'{value:.4g}'
-
-
-def _text(value: Any) -> str:
-  return value if value == 'nothing' else repr(value)
 
 
 def _warn(text: str):

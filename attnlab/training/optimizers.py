@@ -28,11 +28,13 @@ class Optimizer(NamedTuple):
     update: (gradient of the summed loss, weight, state, params) -> (updates,
       state). The weight is the number of tokens or examples in the sum.
     schedule: step -> learning rate.
+    ema: decay of the moving average of the parameters; 0 is none.
   """
 
   init: Callable
   update: Callable
   schedule: Schedule
+  ema: float = 0.0
 
 
 def adam(
@@ -163,6 +165,7 @@ def build(
   name: str,
   settings: Mapping[str, Any],
   steps: int,
+  rate: Schedule | None = None,
   *,
   learning_rate: float = 1e-3,
   schedule: str = 'constant',
@@ -171,6 +174,7 @@ def build(
   clip_norm: float = 0.0,
   weight_decay: float = 0.0,
   accumulate: int = 1,
+  ema: float = 0.0,
 ) -> Optimizer:
   """Returns the optimiser that a config describes.
 
@@ -178,6 +182,7 @@ def build(
     name: a function of this module.
     settings: its own arguments.
     steps: length of the training, for the schedules that end.
+    rate: step -> learning rate, instead of the schedule that is named.
     learning_rate: the highest value of the schedule.
     schedule: one of `SCHEDULES`.
     warmup_steps: steps of linear rise.
@@ -188,6 +193,9 @@ def build(
     accumulate: batches for one update. The gradients are summed and divided by
       the sum of weights, so that k batches equal one that holds them all.
       Steps, also those of the schedule, remain batches.
+    ema: decay of an exponential moving average of the parameters, which is
+      what evaluation and prediction use; 0 is none. After step t the decay is
+      min(ema, (1 + t) / (10 + t)), so that the start is soon forgotten.
   """
   if name not in _ALL:
     raise errors.unknown('optimizer.name', name, _ALL)
@@ -197,13 +205,15 @@ def build(
   _check('weight_decay', weight_decay, weight_decay >= 0, '0 (off) or more')
   _check('accumulate', accumulate, accumulate >= 1, '1 or more')
   _check('final', final, 0 <= final <= 1, 'between 0 and 1')
-  rate = _schedule(
+  _check('ema', ema, 0 <= ema < 1, 'from 0 (off) to below 1')
+  named = _schedule(
     schedule,
     learning_rate=learning_rate,
     warmup_steps=warmup_steps,
     steps=steps,
     final=final,
   )
+  rate = rate or named
   decay = (
     optax.add_decayed_weights(weight_decay, mask=_matrices)
     if weight_decay
@@ -216,11 +226,13 @@ def build(
     optax.scale_by_learning_rate(lambda count: rate(count * accumulate)),
   )
   if accumulate == 1:
-    return Optimizer(chain.init, _of_mean(chain), rate)
-  return Optimizer(*_accumulated(chain, accumulate), rate)
+    return Optimizer(chain.init, _of_mean(chain), rate, ema)
+  return Optimizer(*_accumulated(chain, accumulate), rate, ema)
 
 
-def from_config(config: Mapping[str, Any], steps: int) -> Optimizer:
+def from_config(
+  config: Mapping[str, Any], steps: int, rate: Schedule | None = None
+) -> Optimizer:
   """Returns the optimiser of a config part: a name and its settings."""
   settings = dict(config)
   name = settings.pop('name', 'adam')
@@ -234,6 +246,7 @@ def from_config(config: Mapping[str, Any], steps: int) -> Optimizer:
     name,
     {k: v for k, v in settings.items() if k in own},
     steps,
+    rate,
     **{k: v for k, v in settings.items() if k in shared},
   )
 

@@ -39,6 +39,7 @@ class TrainState(NamedTuple):
     opt_state: the optimiser's state.
     rng: uint32 data of the key from which each step folds its own.
     sums: float32 sums of metrics since the last line of the log.
+    ema: the moving average of params; empty where there is none.
   """
 
   step: jax.Array
@@ -47,6 +48,7 @@ class TrainState(NamedTuple):
   opt_state: Any
   rng: jax.Array
   sums: dict[str, jax.Array]
+  ema: dict[str, jax.Array]
 
 
 class Step(NamedTuple):
@@ -102,6 +104,7 @@ def create(
       opt_state=optimizer.init(params),
       rng=jax.random.key_data(jax.random.key(seed)),
       sums={name: jnp.zeros((), jnp.float32) for name in step.sums},
+      ema=jax.tree.map(jnp.copy, params) if optimizer.ema else {},
     )
 
   return make(parts.params, parts.rest)
@@ -162,13 +165,15 @@ def make_step(
     )
     wrong = jnp.stack([~jnp.isfinite(metrics[name]) for name in watched])
     fault = jnp.where(wrong.any(), jnp.argmax(wrong) + 1, 0).astype(jnp.int32)
+    params = optax.apply_updates(state.params, updates)
     new = TrainState(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+      params=params,
       rest=rest,
       opt_state=opt_state,
       rng=state.rng,
       sums=sums,
+      ema=_average(state.ema, params, state.step, optimizer.ema),
     )
     return new, fault
 
@@ -177,6 +182,22 @@ def make_step(
     culprit=lambda fault: watched[fault - 1],
     sums=(*watched, 'learning_rate'),
   )
+
+
+def used(state: TrainState) -> dict[str, jax.Array]:
+  """The parameters to evaluate with: their average where there is one."""
+  return state.ema or state.params
+
+
+def _average(ema, params, step, decay):
+  """The next average; its decay grows from 0.1, see `optimizers.build`."""
+  step = step.astype(jnp.float32)
+  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  return {
+    name: decay.astype(old.dtype) * old
+    + (1 - decay).astype(old.dtype) * params[name]
+    for name, old in ema.items()
+  }
 
 
 def names(tree: Any) -> list[str]:

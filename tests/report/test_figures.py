@@ -151,6 +151,20 @@ def test_four_panels_leave_the_rest_blank():
   assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
 
 
+@pytest.mark.parametrize('suggestion', [None, 3e-3])
+def test_learning_rates(suggestion):
+  rates = np.geomspace(1e-7, 10.0, 50)
+  losses = 3 - 2 / (1 + (3e-3 / rates)) + np.maximum(rates - 0.5, 0)
+  figure = figures.learning_rates(rates, losses, losses, suggestion)
+  assert is_within_bounds(figure)
+  (axes,) = figure.axes
+  assert axes.get_xscale() == 'log'
+  labels = [text.get_text() for text in axes.get_legend().get_texts()]
+  assert ('suggestion: 0.003' in labels) == (suggestion is not None)
+  ticks = [text.get_text() for text in axes.get_xticklabels()]
+  assert '1e-03' in ticks or '1e-02' in ticks
+
+
 def test_metric_by_length():
   names = ['1–5', '6–10', '11–15']
   figure = figures.metric_by_length(

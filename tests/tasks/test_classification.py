@@ -63,6 +63,7 @@ def test_loss_counts_examples_and_not_padding(task):
   wider, metrics = task.loss(task.model, padded, None)
   assert wider == pytest.approx(float(total), rel=1e-5)
   assert metrics['weight'] == 4
+  assert metrics['tokens'] == np.count_nonzero(batch['tokens'])
 
 
 @pytest.mark.parametrize(

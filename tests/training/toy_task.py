@@ -91,7 +91,8 @@ def config(**changes):
   for name, value in changes.items():
     section, _, key = name.partition('__')
     if key:
-      result[section][key] = value
+      with result.unlocked():
+        result[section][key] = value
     else:
       result[section] = value
   return result

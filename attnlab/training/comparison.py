@@ -1,0 +1,75 @@
+"""Whether a config, a run directory and a checkpoint belong together."""
+
+from collections.abc import Mapping
+import json
+import pathlib
+from typing import Any
+
+from attnlab import errors
+from attnlab.training import checkpoints
+
+# What may change when a run goes on. All else would make another run of it.
+MAY_CHANGE = frozenset(
+  {
+    'training.checkpoint_every',
+    'training.eval_every',
+    'training.keep',
+    'training.log_every',
+    'training.patience',
+    'training.steps',
+  }
+)
+
+
+def configs(workdir: pathlib.Path, config: Mapping[str, Any]):
+  """Raises UserError if the directory belongs to another config.
+
+  A setting that the directory's config does not know yet, and that is off
+  here, is no difference.
+  """
+  path = workdir / 'config.json'
+  if not path.exists() or not checkpoints.steps(workdir / 'checkpoints'):
+    return
+  try:
+    old = _leaves(json.loads(path.read_text()))
+  except ValueError as error:
+    raise errors.UserError(f'{path} is not JSON: {error}') from error
+  new = _leaves(json.loads(json.dumps(config)))
+  nothing = 'nothing'
+  changed = [
+    f'{name}={_text(new.get(name, nothing))} (there: '
+    f'{_text(old.get(name, nothing))})'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name, nothing) != new.get(name, nothing)
+    and name not in MAY_CHANGE
+    and (name in old or new[name])
+  ]
+  if changed:
+    raise errors.UserError(
+      f'workdir={str(workdir)!r} holds another run: {", ".join(changed[:4])}'
+      f'{f" and {len(changed) - 4} more" if len(changed) > 4 else ""}; '
+      'choose another --workdir'
+    )
+
+
+def fingerprints(old: Mapping[str, Any], new: Mapping[str, Any]):
+  """Raises UserError if what was hashed differs; `old` is a checkpoint's."""
+  for name in sorted(old.keys() | new.keys()):
+    if old.get(name) != new.get(name):
+      raise errors.UserError(
+        f'the {name} differs from that of the checkpoint: '
+        f'{new.get(name)} (there: {old.get(name)}); choose another --workdir'
+      )
+
+
+def _leaves(tree: Any, prefix: str = '') -> dict[str, Any]:
+  if not isinstance(tree, dict) or not tree:
+    return {prefix: tree}
+  found = {}
+  for name, value in tree.items():
+    found |= _leaves(value, f'{prefix}.{name}' if prefix else name)
+  return found
+
+
+def _text(value: Any) -> str:
+  return value if value == 'nothing' else repr(value)
