@@ -609,6 +609,8 @@ def _settings(config: Mapping[str, Any]) -> Settings:
       raise errors.UserError(
         f'training.{name}={value!r} must be a whole number of {least} or more'
       )
+    # Steps are counted by int32.
+    errors.check_number(f'training.{name}', value, least, 2**31 - 1)
   return settings
 
 
