@@ -56,3 +56,17 @@ def shortened(value: object, most: int = 80) -> str:
 
 def _range(least: float, most: float) -> str:
   return f'from {least:,} to {most:,}'
+
+
+def of_the_system(error: BaseException) -> str | None:
+  """Returns one line for what the system refuses; None for our own mistakes."""
+  if isinstance(error, OSError):
+    if error.filename is None or error.strerror is None:
+      return None
+    return f'{shortened(str(error.filename))}: {error.strerror}'
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+    return (
+      'the memory is full: lower training.batch_size, data.max_length or the '
+      f'sizes of the model ({shortened(" ".join(str(error).split()))})'
+    )
+  return None

@@ -22,7 +22,6 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -54,6 +53,17 @@ JOBS = {
 }
 
 
+# Before a command: root, too, is refused what the permissions forbid. It takes
+# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (1, 2) from the bounding set (24).
+OBEY_PERMISSIONS = (
+  sys.executable,
+  '-c',
+  'import ctypes, os, sys; libc = ctypes.CDLL(None);'
+  'os.geteuid() or [libc.prctl(24, n, 0, 0, 0) for n in (1, 2)];'
+  'os.execv(sys.argv[1], sys.argv[1:])',
+)
+
+
 class Failure(Exception):
   """Something was lost, or the answer was not one line."""
 
@@ -62,15 +72,15 @@ class Failure(Exception):
 
 
 def start(
-  workdir: pathlib.Path, *words: str, before: Callable | None = None
+  workdir: pathlib.Path, *words: str, prefix: tuple[str, ...] = ()
 ) -> subprocess.Popen:
-  """Starts launch.py on a run directory."""
+  """Starts launch.py on a run directory, by another command if need be."""
+  launch = [sys.executable, str(ROOT / 'launch.py'), f'--workdir={workdir}']
   return subprocess.Popen(
-    [sys.executable, str(ROOT / 'launch.py'), f'--workdir={workdir}', *words],
+    [*prefix, *launch, *words],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    preexec_fn=before,
   )
 
 
@@ -266,7 +276,9 @@ def corruptions(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path | None]:
+def small_disk(
+  folder: pathlib.Path, size: str
+) -> Iterator[pathlib.Path | None]:
   """A file system of that size, or None where it cannot be mounted."""
   folder.mkdir()
   words = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(folder)]
@@ -288,14 +300,6 @@ def fill(folder: pathlib.Path) -> pathlib.Path:
     while True:
       file.write(bytes(4096))
   return path
-
-
-def obey_permissions() -> None:
-  """In a child: root, too, is refused what the permissions forbid."""
-  if os.geteuid() == 0:
-    libc, drop_from_bounding_set = ctypes.CDLL(None), 24
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-      libc.prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
 def disk(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
@@ -337,7 +341,7 @@ def disk(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     yield 'failing writes (RLIMIT_FSIZE 0)', again(workdir, line)
 
     workdir = folder / 'permission'
-    process = going(workdir, before=obey_permissions)
+    process = going(workdir, prefix=OBEY_PERMISSIONS)
     (workdir / 'checkpoints').chmod(0o555)
     line = refused(process, 'Permission denied', str(workdir))
     (workdir / 'checkpoints').chmod(0o755)
@@ -345,7 +349,7 @@ def disk(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
     workdir = folder / 'read_only'
     workdir.mkdir(mode=0o555)
-    process = start(workdir, *words, before=obey_permissions)
+    process = start(workdir, *words, prefix=OBEY_PERMISSIONS)
     line = refused(process, 'Permission denied', str(workdir))
     yield 'read-only directory', repr(line[-150:])
 

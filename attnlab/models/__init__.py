@@ -211,6 +211,4 @@ def _at_least_one(**settings: int):
 
 def _check_rate(dropout: float):
   if not 0 <= dropout < 1:
-    raise errors.UserError(
-      f'model.dropout={dropout} must be from 0 to below 1'
-    )
+    raise errors.UserError(f'model.dropout={dropout} must be from 0 to below 1')

@@ -126,7 +126,10 @@ def fit(
       return done
     task = task() if callable(task) else task
     with signals_lib.Signals().listening() as signals:
-      return _Run(data, task, workdir, settings, signals).fit()
+      try:
+        return _Run(data, task, workdir, settings, signals).fit()
+      except OSError as error:
+        raise _unwritable(workdir, error) from error
 
 
 def restore(
@@ -154,7 +157,7 @@ def restore(
   )
   if checkpoint is None:
     raise errors.UserError(f'workdir={str(workdir)!r} holds no checkpoint')
-  best = checkpoint.meta['progress']['best_step']
+  best = _progress(checkpoint).best_step
   if step is None and best not in (-1, checkpoint.step):
     try:
       checkpoint = checkpoints.restore(directory, best)
@@ -254,8 +257,8 @@ class _Run:
     checkpoint = checkpoints.restore_newest(self.directory, _warn)
     fingerprint = dict(self.task.fingerprint)
     if checkpoint is not None:
+      self.progress = _progress(checkpoint)
       _compare_fingerprints(checkpoint.meta['fingerprint'], fingerprint)
-      self.progress = Progress(**checkpoint.meta['progress'])
     checkpoints.sweep(self.directory, checkpoint and checkpoint.step)
     described = environment.describe(self.seed)
     described['fingerprint'] = fingerprint
@@ -583,6 +586,21 @@ def _same(one: Any, other: Any, what: str):
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype != b.dtype or a.tobytes() != b.tobytes():
       raise RuntimeError(f'dry run: {what}: {name} differs')
+
+
+def _progress(checkpoint: checkpoints.Checkpoint) -> Progress:
+  """What the loop had written down, if it is what the loop writes."""
+  try:
+    progress = Progress(**checkpoint.meta['progress'])
+    if isinstance(checkpoint.meta['fingerprint'], dict):
+      pairs = zip(Progress(), progress, strict=True)
+      return Progress(*(type(kind)(value) for kind, value in pairs))
+  except (KeyError, TypeError, ValueError):
+    pass
+  raise errors.UserError(
+    f'checkpoint of step {checkpoint.step}: its meta.json was not written by '
+    'this program'
+  )
 
 
 def _put(model: Any, parts: states.Parts, checkpoint: checkpoints.Checkpoint):
