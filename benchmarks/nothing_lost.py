@@ -58,9 +58,13 @@ JOBS = {
 OBEY_PERMISSIONS = (
   sys.executable,
   '-c',
-  'import ctypes, os, sys; libc = ctypes.CDLL(None);'
-  'os.geteuid() or [libc.prctl(24, n, 0, 0, 0) for n in (1, 2)];'
-  'os.execv(sys.argv[1], sys.argv[1:])',
+  """
+import ctypes, os, sys
+if os.geteuid() == 0:
+  for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+""",
 )
 
 

@@ -27,7 +27,7 @@ SOURCES = [
 # A module by a computed name: which module has to be fixed by the code.
 IMPORTS = {
   'attnlab/configs.py': {'part.module'},  # of PARTS
-  'attnlab/tasks/base.py': {'f\'attnlab.tasks.{config["task"]}\''},  # of TASKS
+  'attnlab/tasks/base.py': {"f'attnlab.tasks.{config['task']}'"},  # of TASKS
 }
 FORBIDDEN_MODULES = {
   'cloudpickle', 'dill', 'joblib', 'marshal', 'pickle', 'shelve'
@@ -68,7 +68,8 @@ def test_no_source_runs_data(path):
     if called.endswith('import_module') and not isinstance(
       node.args[0], ast.Constant
     ):
-      assert ast.unparse(node.args[0]) in IMPORTS.get(name, ()), name
+      computed = ast.unparse(node.args[0]).replace('"', "'")
+      assert computed in IMPORTS.get(name, ()), name
     # Archives: without the filter, a tar file writes where it likes.
     if called.endswith(('extractall', '.extract', 'unpack_archive')):
       assert given.get('filter') == "'data'", ast.unparse(node)
@@ -94,14 +95,20 @@ class Payload:
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  """A finished run of two steps."""
-  workdir = tmp_path_factory.mktemp('finished') / 'run'
-  words = [
-    '--config=sentiment:smoke', f'--workdir={workdir}',
-    '--config.training.steps=2', '--config.data.train_size=40',
-  ]  # fmt: skip
+  """A finished run of one step on eight texts."""
+  folder = tmp_path_factory.mktemp('finished')
+  rows = 'negative\ta bad film\npositive\ta good film\n' * 4
+  (folder / 'train.tsv').write_text(rows)
+  words = f"""
+    --config=sentiment:smoke --workdir={folder}/run --config.data=files
+    --config.data.dir={folder} --config.data.train=train.tsv
+    --config.data.validation=train.tsv --config.data.text_field=1
+    --config.data.label_field=0 --config.training.steps=1
+    --config.evaluation.pictures=0 --config.training.batch_size=4
+    --config.evaluation.batch_size=4
+  """.split()
   assert launch.main(['launch.py', *words]) == 0
-  return workdir
+  return folder / 'run'
 
 
 def seal(place):
@@ -127,6 +134,8 @@ def test_the_run_can_be_asked(run, capsys):
   assert capsys.readouterr().out.strip() in ('positive', 'negative')
 
 
+# Orbax leaves coroutines behind where its files are not its own.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_pickle_anywhere_in_a_run_is_data(run, tmp_path, capsys):
   mark = tmp_path / 'it_ran'
   payload = pickle.dumps(Payload(mark))
@@ -254,15 +263,16 @@ def test_a_download_is_what_its_checksum_says(tmp_path):
 
 def test_a_run_listens_nowhere(tmp_path):
   # The interpreter's own record of what a program does.
-  program = f"""
-import sys
+  program = f"""import sys
 sys.path.insert(0, {str(ROOT)!r})
 seen = []
-sys.addaudithook(lambda event, args: event == 'socket.bind' and seen.append(args[1]))
+def hook(event, args):
+  if event == 'socket.bind':
+    seen.append(args[1])
+sys.addaudithook(hook)
 import launch
-words = ['--config=sentiment:smoke', '--config.data.train_size=40', '--dry_run']
-assert launch.main(['launch.py', *words]) == 0
-print('bound:', seen)
+code = launch.main(['launch.py', '--config=sentiment:smoke', '--dry_run'])
+print('bound:', code, seen)
 """
   done = subprocess.run(
     [sys.executable, '-c', program],
@@ -270,4 +280,4 @@ print('bound:', seen)
     text=True,
     cwd=tmp_path,
   )
-  assert done.stdout.endswith('bound: []\n'), done.stdout + done.stderr
+  assert done.stdout.endswith('bound: 0 []\n'), done.stdout + done.stderr
