@@ -36,7 +36,7 @@ import time
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
+sys.path.insert(0, str(ROOT))
 
 from attnlab.training import checkpoints, logging, signals  # noqa: E402
 
@@ -426,7 +426,7 @@ def race(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 def overrides(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
   """Random values for the settings."""
-  import fuzz
+  from benchmarks import fuzz
 
   failed: list[str] = []
   seen = fuzz.overrides(args.overrides, args.seed, failed.append)
@@ -438,7 +438,7 @@ def overrides(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 def commands(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
   """Random command lines."""
-  import fuzz
+  from benchmarks import fuzz
 
   failed: list[str] = []
   seen = fuzz.commands(args.commands, args.seed, failed.append)

@@ -102,12 +102,13 @@ class _Events:
     from tensorboardX import event_file_writer, summary
     from tensorboardX.proto import event_pb2
 
-    self._make, self._event = summary.scalar, event_pb2.Event
+    protocol: Any = event_pb2
+    self._make, self._event = summary.scalar, protocol.Event
     directory.mkdir(exist_ok=True)
     self._writer = event_file_writer.EventsWriter(str(directory / 'events'))
     if step:
       # What an earlier start wrote of later steps does not count.
-      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      start = protocol.SessionLog(status=protocol.SessionLog.START)
       self._write(step=step + 1, session_log=start)
 
   def add(self, name: str, value: float, step: int):
