@@ -155,6 +155,12 @@ def main(argv: Sequence[str]) -> int:
     # The reader of our output has gone, which is no news to anybody.
     sys.stderr.close()
     return 141
+  except (OSError, MemoryError, RuntimeError) as error:
+    line = errors.of_the_system(error)
+    if line is None:
+      raise
+    print(line, file=sys.stderr)
+    return 2
 
 
 def _run(argv: Sequence[str]) -> int:

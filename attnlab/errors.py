@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 import difflib
+import math
 
 
 class UserError(ValueError):
@@ -26,3 +27,46 @@ def unknown(field: str, value: object, choices: Iterable[str]) -> UserError:
   return UserError(
     f'{field}={value!r} is unknown: {hint}(choices: {", ".join(choices)})'
   )
+
+
+def check_number(
+  field: str, value: object, least: float, most: float = math.inf
+) -> None:
+  """Raises UserError unless least <= value <= most; NaN is never right.
+
+  Args:
+    field: what was set, e.g. 'model.dropout'.
+    value: what it was set to.
+    least: the smallest that is right.
+    most: the greatest; infinity itself is never right.
+  """
+  right = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if right and least <= value <= most and abs(value) < math.inf:
+    return
+  wanted = f'{least:g} or more' if most == math.inf else _range(least, most)
+  raise UserError(f'{field}={shortened(value)} must be {wanted}')
+
+
+def shortened(value: object, most: int = 80) -> str:
+  """Returns a value as it stands in a message, cut in its middle."""
+  text = repr(value)
+  half = most // 2
+  return text if len(text) <= most else f'{text[:half]}...{text[-half:]}'
+
+
+def _range(least: float, most: float) -> str:
+  return f'from {least:,} to {most:,}'
+
+
+def of_the_system(error: BaseException) -> str | None:
+  """Returns one line for what the system refuses; None for our own mistakes."""
+  if isinstance(error, OSError):
+    if error.filename is None or error.strerror is None:
+      return None
+    return f'{shortened(str(error.filename))}: {error.strerror}'
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+    return (
+      'the memory is full: lower training.batch_size, data.max_length or the '
+      f'sizes of the model ({shortened(" ".join(str(error).split()))})'
+    )
+  return None

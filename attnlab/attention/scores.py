@@ -98,6 +98,8 @@ def additive(*, hidden: int = 128) -> Score:
     hidden: A, the width of the hidden layer.
   """
 
+  _check_width('additive', hidden)
+
   def init(rng, query_dim, key_dim):
     rng_query, rng_key, rng_out = jax.random.split(rng, 3)
     return {
@@ -123,6 +125,8 @@ def keys_only(*, hidden: int = 128) -> Score:
     hidden: A, the width of the hidden layer.
   """
 
+  _check_width('keys_only', hidden)
+
   def init(rng, query_dim, key_dim):
     del query_dim
     rng_key, rng_out = jax.random.split(rng)
@@ -141,6 +145,11 @@ def keys_only(*, hidden: int = 128) -> Score:
     return jnp.broadcast_to(row, (query.shape[0], *row.shape))
 
   return Score(init, prepare, apply, depends_on_query=False)
+
+
+def _check_width(name: str, hidden: int):
+  if not 1 <= hidden <= 2**24:
+    raise ValueError(f'{name}({hidden=}): it must be from 1 to {2**24}')
 
 
 def _project_key(params: PyTree, key: Array) -> Array:

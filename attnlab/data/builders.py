@@ -212,8 +212,6 @@ class SyntheticEnZh(tfds.core.GeneratorBasedBuilder):
 
 def synthetic(*, seed: int, train_size: int) -> Splits:
   """Returns the splits of the generated corpus, prepared if need be."""
-  if train_size < 1:
-    raise UserError(f'data.train_size={train_size} has to be positive')
   config = SyntheticConfig(seed=seed, train_size=train_size)
   known = config.name in SyntheticEnZh.builder_configs
   try:

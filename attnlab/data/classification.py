@@ -185,7 +185,7 @@ def synthetic_sentiment(*, seed: int = 0, train_size: int = 10_000) -> Corpus:
   """
   from attnlab.data import synthetic_sentiment as lib
 
-  _positive(train_size)
+  sources.check_size(seed, train_size)
   return Corpus(lib.generate(seed, {'train': train_size}), lib.LABELS)
 
 
@@ -198,13 +198,8 @@ def synthetic_documents(*, seed: int = 0, train_size: int = 4_000) -> Corpus:
   """
   from attnlab.data import synthetic_documents as lib
 
-  _positive(train_size)
+  sources.check_size(seed, train_size)
   return Corpus(lib.generate(seed, {'train': train_size}), lib.LABELS)
-
-
-def _positive(train_size: int) -> None:
-  if train_size < 1:
-    raise UserError(f'data.train_size={train_size} has to be positive')
 
 
 # Published.

@@ -25,9 +25,16 @@ def synthetic_en_zh(*, seed: int = 0, train_size: int = 20_000) -> Splits:
   Returns:
     train, validation, test, and long: sentences longer than any in train.
   """
+  check_size(seed, train_size)
   from attnlab.data import builders
 
   return builders.synthetic(seed=seed, train_size=train_size)
+
+
+def check_size(seed: int, train_size: int) -> None:
+  """Raises UserError where a corpus cannot be generated so."""
+  errors.check_number('data.seed', seed, 0, 2**31 - 1)
+  errors.check_number('data.train_size', train_size, 1, 10_000_000)
 
 
 def files(

@@ -151,6 +151,7 @@ def transformer(
     share: one table for source and target words, where the vocabulary is one.
   """
   _at_least_one(depth=depth, hidden=hidden, heads=heads, layers=layers)
+  _check_rate(dropout)
   if depth % heads:
     raise errors.UserError(
       f'model.heads={heads} does not divide model.depth={depth}'
@@ -187,6 +188,7 @@ def _cells(cell, embedding, hidden, layers, dropout, rngs, dtype):
   if cell not in recurrent.CELLS:
     raise errors.unknown('model.cell', cell, recurrent.CELLS)
   _at_least_one(embedding=embedding, hidden=hidden, layers=layers)
+  _check_rate(dropout)
   return {
     'cell': cell,
     'embedding': embedding,
@@ -202,3 +204,11 @@ def _at_least_one(**settings: int):
   for name, value in settings.items():
     if value < 1:
       raise errors.UserError(f'model.{name}={value} must be at least 1')
+    # Layers are written out one by one; of widths, the memory sets the limit.
+    most = 100 if name in ('heads', 'layers') else 2**24
+    errors.check_number(f'model.{name}', value, 1, most)
+
+
+def _check_rate(dropout: float):
+  if not 0 <= dropout < 1:
+    raise errors.UserError(f'model.dropout={dropout} must be from 0 to below 1')

@@ -150,6 +150,9 @@ def _check_cells(cell: str, **settings: int):
   for name, value in settings.items():
     if value < 1:
       raise errors.UserError(f'model.{name}={value} must be at least 1')
+    # Layers are written out one by one; of widths, the memory sets the limit.
+    most = 100 if name == 'layers' else 2**24
+    errors.check_number(f'model.{name}', value, 1, most)
 
 
 def _check_pool(name: str, value: str):

@@ -5,6 +5,8 @@ import hashlib
 import importlib
 import itertools
 import json
+import math
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -80,8 +82,37 @@ def build(config: Any, workdir: pathlib.Path | None = None) -> Task:
   """
   if config['task'] not in TASKS:
     raise errors.unknown('task', config['task'], TASKS)
+  if config['data'] is None:
+    raise errors.UserError(f'data=None: {config["task"]} needs a data set')
+  _check_numbers(config)
   module = importlib.import_module(f'attnlab.tasks.{config["task"]}')
   return module.build(config, workdir)
+
+
+# Settings of every task, and the least and the most that they may be. A pool of
+# batches is held in memory, and searches are written out for their length.
+_RANGES = {
+  'seed': (0, 2**31 - 1),
+  'data.buckets': (1, 1_000),
+  'data.examples': (0, 2**31 - 1),
+  'data.max_length': (0, 2**31 - 1),
+  'data.max_sentences': (0, 2**31 - 1),
+  'data.max_words': (0, 2**31 - 1),
+  'training.batch_size': (1, 2**16),
+  'training.label_smoothing': (0, 0.99),
+  'evaluation.batch_size': (1, 2**16),
+  'evaluation.beam_size': (1, 1_000),
+  'evaluation.length_penalty': (-10, 10),
+  'evaluation.max_length': (0, 10_000),
+  'evaluation.pictures': (0, 10_000),
+}
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
+  found = configs.flat(configs.to_data(config))
+  for name, (least, most) in _RANGES.items():
+    if name in found:
+      errors.check_number(name, found[name], least, most)
 
 
 def part(path: str, settings: Mapping[str, Any]):
@@ -91,10 +122,12 @@ def part(path: str, settings: Mapping[str, Any]):
     path: a key of `configs.PARTS`, e.g. 'attention.score'.
     settings: {'name': ..., and that function's keyword-only arguments}.
   """
-  settings = dict(settings)
-  name = settings.pop('name')
   choices = configs.choices(path)
   shown = path.rpartition(':')[2]
+  if settings is None:
+    raise errors.unknown(shown, None, choices)
+  settings = dict(settings)
+  name = settings.pop('name')
   if name not in choices:
     raise errors.unknown(f'{shown}.name', name, choices)
   known = configs.settings(path, name)
@@ -119,13 +152,36 @@ def mechanism(config: Mapping[str, Any]) -> attention.Attention:
     raise errors.UserError(f'attention: {error}') from error
 
 
-def initialise(make: Callable[[], nnx.Module]) -> nnx.Module:
+def initialise(
+  make: Callable[[], nnx.Module], *, shapes: bool = False
+) -> nnx.Module:
   """Calls a model's constructor as one compiled program.
 
   Outside of jit every small array is a compilation of its own: seconds.
+
+  Args:
+    make: the constructor.
+    shapes: return the module with the shapes of its arrays alone.
+
+  Raises:
+    UserError: the parameters would not fit into the memory.
   """
-  graph, _ = nnx.split(nnx.eval_shape(make))
+  module = nnx.eval_shape(make)
+  graph, state = nnx.split(module)
+  _check_memory(jax.tree.leaves(state))
+  if shapes:
+    return module
   return nnx.merge(graph, jax.jit(lambda: nnx.state(make()))())
+
+
+def _check_memory(arrays: Iterable[Any]) -> None:
+  needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
+  there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > there:
+    raise errors.UserError(
+      f'model: its parameters take {needed / 2**30:,.0f} GiB, and the machine '
+      f'has {there / 2**30:,.0f}: lower its sizes or those of the vocabulary'
+    )
 
 
 def dtype(config: Mapping[str, Any]) -> jnp.dtype:

@@ -9,6 +9,7 @@ A checkpoint is written beside its place, its manifest last, and then renamed.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -25,6 +26,9 @@ from attnlab import errors
 from attnlab.training import state as states
 
 _MANIFEST = 'manifest.json'
+_SYSTEM = (
+  errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
+)  # fmt: skip
 
 
 class Checkpoint(NamedTuple):
@@ -239,7 +243,10 @@ def _verify(place: pathlib.Path):
     wrong = [
       name
       for name, (size, digest) in files.items()
-      if not (place / name).is_file()
+      # Nothing outside of its directory is a checkpoint's own.
+      if os.path.isabs(name)
+      or '..' in pathlib.PurePath(name).parts
+      or not (place / name).is_file()
       or (place / name).stat().st_size != size
       or _sha256(place / name) != digest
     ]
@@ -299,4 +306,8 @@ def _plain(value: Any) -> Any:
 
 def _one_line(error: BaseException) -> str:
   text = ' '.join(str(error).split()) or type(error).__name__
+  # What the system said may stand at the end of a long chain of libraries.
+  for number in _SYSTEM:
+    if os.strerror(number) in text:
+      return os.strerror(number)
   return text if len(text) <= 200 else text[:197] + '...'

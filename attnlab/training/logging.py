@@ -1,10 +1,12 @@
 """Where the figures of a run go: metrics.jsonl, TensorBoard, the terminal."""
 
 from collections.abc import Callable, Iterable, Mapping
+import contextlib
 import json
 import os
 import pathlib
 import sys
+import time
 from typing import Any, TextIO
 
 # Figures of the clock: two runs of one command differ in these alone.
@@ -69,28 +71,61 @@ class Metrics:
     self._file.flush()
     self.position = self._file.tell()
     if self._writer is None:
-      # Late: the import would delay the first step.
-      import tensorboardX
-
-      purge = self._step + 1 if self._step else None
-      self._writer = tensorboardX.SummaryWriter(
-        str(self._directory), purge_step=purge
-      )
+      self._writer = _Events(self._directory, self._step)
     for name, value in values.items():
       if name != 'time':
-        self._writer.add_scalar(name, value, step)
+        self._writer.add(name, value, step)
     if self.also is not None:
       self.also(step, values)
 
   def sync(self):
     """Puts the record on the disk, before a checkpoint refers to it."""
     os.fsync(self._file.fileno())
+    if self._writer is not None:
+      self._writer.flush()
 
   def close(self):
     """Closes the files."""
-    self._file.close()
-    if self._writer is not None:
-      self._writer.close()
+    for file in (self._file, self._writer):
+      # What a full disk refuses has been said already, by a line or a save.
+      with contextlib.suppress(OSError):
+        if file is not None:
+          file.close()
+
+
+class _Events:
+  """A file of TensorBoard, written by this thread.
+
+  tensorboardX's SummaryWriter hands events to a thread, which prints a
+  traceback of its own when the disk is full, and loses two minutes of them when
+  the process is killed.
+  """
+
+  def __init__(self, directory: pathlib.Path, step: int):
+    # Late: the import would delay the first step.
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
+
+    protocol: Any = event_pb2
+    self._make, self._event = summary.scalar, protocol.Event
+    directory.mkdir(exist_ok=True)
+    self._writer = event_file_writer.EventsWriter(str(directory / 'events'))
+    if step:
+      # What an earlier start wrote of later steps does not count.
+      start = protocol.SessionLog(status=protocol.SessionLog.START)
+      self._write(step=step + 1, session_log=start)
+
+  def add(self, name: str, value: float, step: int):
+    self._write(step=step, summary=self._make(name, value))
+
+  def flush(self):
+    self._writer.flush()
+
+  def close(self):
+    self._writer.close()
+
+  def _write(self, **fields):
+    self._writer.write_event(self._event(wall_time=time.time(), **fields))
 
 
 class Progress:

@@ -62,26 +62,6 @@ class Settings(NamedTuple):
   patience: int = 0
 
 
-class Progress(NamedTuple):
-  """What the loop itself has to remember; saved with each checkpoint.
-
-  Attributes:
-    evaluated: step of the last evaluation.
-    best_step: step of the best one, -1 before the first.
-    best: its figure.
-    stale: evaluations since then.
-    seconds: spent so far, all starts together.
-    position: bytes of metrics.jsonl.
-  """
-
-  evaluated: int = 0
-  best_step: int = -1
-  best: float = math.nan
-  stale: int = 0
-  seconds: float = 0.0
-  position: int = 0
-
-
 def fit(
   config: Mapping[str, Any],
   task: Any,
@@ -134,7 +114,11 @@ def fit(
       return done
     task = task() if callable(task) else task
     with signals_lib.Signals().listening() as signals:
-      return _Run(data, task, workdir, settings, signals, profile, wandb).fit()
+      try:
+        run = _Run(data, task, workdir, settings, signals, profile, wandb)
+        return run.fit()
+      except OSError as error:
+        raise _unwritable(workdir, error) from error
 
 
 def figures(summary: Mapping[str, Any]) -> str:
@@ -157,7 +141,7 @@ class _Run:
     self.signals = signals
     self.seed = int(config.get('seed', 0))
     self.directory = workdir / 'checkpoints'
-    self.progress = Progress()
+    self.progress = restoring.Progress()
     self.saved = 0
     self.pending: deque = deque()
     self.profile = profile
@@ -219,8 +203,8 @@ class _Run:
     checkpoint = checkpoints.restore_newest(self.directory, _warn)
     fingerprint = dict(self.task.fingerprint)
     if checkpoint is not None:
+      self.progress = restoring.progress(checkpoint)
       comparison.fingerprints(checkpoint.meta['fingerprint'], fingerprint)
-      self.progress = Progress(**checkpoint.meta['progress'])
     checkpoints.sweep(self.directory, checkpoint and checkpoint.step)
     described = environment.describe(self.seed)
     described['fingerprint'] = fingerprint
@@ -563,6 +547,8 @@ def _settings(config: Mapping[str, Any]) -> Settings:
       raise errors.UserError(
         f'training.{name}={value!r} must be a whole number of {least} or more'
       )
+    # Steps are counted by int32.
+    errors.check_number(f'training.{name}', value, least, 2**31 - 1)
   return settings
 
 

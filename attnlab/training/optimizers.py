@@ -98,6 +98,8 @@ def adadelta(
   return optax.scale_by_adadelta(rho=rho, eps=eps)
 
 
+# Steps are counted by int32.
+_MOST = 2**31
 # Everything but these adds the decay to the gradient, as L2 regularisation.
 _DECOUPLED = ('adamw', 'lion')
 _ALL = {
@@ -199,13 +201,21 @@ def build(
   """
   if name not in _ALL:
     raise errors.unknown('optimizer.name', name, _ALL)
-  _check('learning_rate', learning_rate, learning_rate > 0, 'above 0')
-  _check('warmup_steps', warmup_steps, warmup_steps >= 0, '0 or more')
+  # What float32 takes for 0 or for infinity would train nothing.
+  fits = 1e-37 < learning_rate < 1e38
+  _check('learning_rate', learning_rate, fits, 'above 0 and finite')
+  _check('warmup_steps', warmup_steps, 0 <= warmup_steps < _MOST, '0 or more')
   _check('clip_norm', clip_norm, clip_norm >= 0, '0 (off) or more')
-  _check('weight_decay', weight_decay, weight_decay >= 0, '0 (off) or more')
-  _check('accumulate', accumulate, accumulate >= 1, '1 or more')
+  decays = 0 <= weight_decay < 1e38
+  _check('weight_decay', weight_decay, decays, '0 (off) or more')
+  _check('accumulate', accumulate, 1 <= accumulate < _MOST, '1 or more')
   _check('final', final, 0 <= final <= 1, 'between 0 and 1')
   _check('ema', ema, 0 <= ema < 1, 'from 0 (off) to below 1')
+  for key in ('b1', 'b2', 'decay', 'momentum', 'rho'):
+    value = settings.get(key, 0.0)
+    _check(key, value, 0 <= value < 1, 'from 0 to below 1')
+  eps = settings.get('eps', 1e-8)
+  _check('eps', eps, 1e-37 < eps < 1e38, 'above 0 and finite')
   named = _schedule(
     schedule,
     learning_rate=learning_rate,
@@ -234,6 +244,8 @@ def from_config(
   config: Mapping[str, Any], steps: int, rate: Schedule | None = None
 ) -> Optimizer:
   """Returns the optimiser of a config part: a name and its settings."""
+  if config is None:
+    raise errors.unknown('optimizer', None, _ALL)
   settings = dict(config)
   name = settings.pop('name', 'adam')
   if name not in _ALL:
@@ -310,4 +322,6 @@ def _divide(gradient, weight):
 
 def _check(field: str, value: Any, right: bool, what: str):
   if not right:
-    raise errors.UserError(f'optimizer.{field}={value} must be {what}')
+    raise errors.UserError(
+      f'optimizer.{field}={errors.shortened(value)} must be {what}'
+    )

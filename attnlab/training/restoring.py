@@ -1,15 +1,55 @@
-"""The parameters of a checkpoint, or the mean of several, into a model."""
+"""What a checkpoint holds, or the mean of several, into a model or a run."""
 
+import math
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnlab import errors
 from attnlab.training import checkpoints, comparison
 from attnlab.training import state as states
+
+
+class Progress(NamedTuple):
+  """What the loop itself has to remember; saved with each checkpoint.
+
+  Attributes:
+    evaluated: step of the last evaluation.
+    best_step: step of the best one, -1 before the first.
+    best: its figure.
+    stale: evaluations since then.
+    seconds: spent so far, all starts together.
+    position: bytes of metrics.jsonl.
+  """
+
+  evaluated: int = 0
+  best_step: int = -1
+  best: float = math.nan
+  stale: int = 0
+  seconds: float = 0.0
+  position: int = 0
+
+
+def progress(checkpoint: checkpoints.Checkpoint) -> Progress:
+  """Returns what the loop had written down.
+
+  Raises:
+    UserError: it is not what the loop writes.
+  """
+  try:
+    found = Progress(**checkpoint.meta['progress'])
+    if isinstance(checkpoint.meta['fingerprint'], dict):
+      pairs = zip(Progress(), found, strict=True)
+      return Progress(*(type(kind)(value) for kind, value in pairs))
+  except (KeyError, TypeError, ValueError):
+    pass
+  raise errors.UserError(
+    f'checkpoint of step {checkpoint.step}: its meta.json was not written by '
+    'this program'
+  )
 
 
 def restore(
@@ -141,7 +181,7 @@ def _best(directory: pathlib.Path) -> checkpoints.Checkpoint:
   checkpoint = checkpoints.restore_newest(directory, _warn)
   if checkpoint is None:
     raise errors.UserError(f'{directory} holds no checkpoint')
-  best = checkpoint.meta['progress']['best_step']
+  best = progress(checkpoint).best_step
   if best not in (-1, checkpoint.step):
     try:
       return checkpoints.restore(directory, best)

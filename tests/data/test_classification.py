@@ -196,8 +196,8 @@ def test_bad_lines_are_skipped_and_counted(tmp_path, caplog):
     ('tfds:no such name!', {}, "data.dataset='no such name!' is unknown"),
     ('files', {'train': 'a', 'form': 'x'}, "data.form='x' is unknown"),
     ('imdb', {'dir': '/', 'form': 'x'}, "data.form='x' is unknown"),
-    ('synthetic_sentiment', {'train_size': 0}, 'data.train_size=0 has to be'),
-    ('synthetic_documents', {'train_size': 0}, 'data.train_size=0 has to be'),
+    ('synthetic_sentiment', {'train_size': 0}, 'data.train_size=0 must be'),
+    ('synthetic_documents', {'train_size': 0}, 'data.train_size=0 must be'),
   ],
 )
 def test_complaints(name, options, message):
