@@ -98,6 +98,26 @@ flags.DEFINE_string(
   'predict: a directory for attention.jsonl and a figure of each line.',
   flag_values=_FLAGS,
 )
+flags.DEFINE_string(
+  'coordinator',
+  '',
+  'train: several processes as one run. HOST:PORT is an address of process 0, '
+  'the only one it listens on (127.0.0.1:PORT on one host); auto asks Slurm, '
+  'Open MPI, Kubernetes or Cloud TPU, where it listens on all addresses.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'process_count',
+  None,
+  'train: how many processes, with --coordinator=HOST:PORT.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'process_index',
+  None,
+  'train: which of them this is, from 0, with --coordinator=HOST:PORT.',
+  flag_values=_FLAGS,
+)
 flags.DEFINE_boolean('help', False, 'Show this help.', flag_values=_FLAGS)
 
 
@@ -196,10 +216,13 @@ def _check_flags(args: flags.FlagValues):
     'output': ('predict',),
     'attention': ('predict',),
     'dry_run': ('train',),
+    'coordinator': ('train',),
+    'process_count': ('train',),
+    'process_index': ('train',),
   }
   for name, modes in only.items():
     value = getattr(args, name)
-    if value not in (None, False) and args.mode not in modes:
+    if value not in (None, False, '') and args.mode not in modes:
       raise errors.UserError(
         f'{name}={value!r} is for mode={" or ".join(modes)}, and mode is '
         f'{args.mode!r}'
@@ -207,6 +230,10 @@ def _check_flags(args: flags.FlagValues):
   if args.prompt is not None and args.input is not None:
     raise errors.UserError(
       f'prompt={args.prompt!r} and input={args.input!r}: give one of them'
+    )
+  if args.dry_run and args.coordinator:
+    raise errors.UserError(
+      f'coordinator={args.coordinator!r}: --dry_run is for one process'
     )
 
 
@@ -222,6 +249,16 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
       print(configs.to_json(config))
     return 0
   runs = _directories(args.workdir, specs, overrides)
+  from attnlab.training import devices
+
+  with devices.joined(args.coordinator, args.process_count, args.process_index):
+    return _fit(loaded, runs, args.dry_run)
+
+
+def _fit(
+  loaded: dict[str, Any], runs: dict[str, pathlib.Path], dry_run: bool
+) -> int:
+  """Trains one config after the other, and compares them."""
   from attnlab import tasks, training
 
   training.cache_compilations()
@@ -233,11 +270,11 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
         config,
         functools.partial(tasks.build, config),
         runs[spec],
-        dry_run=args.dry_run,
+        dry_run=dry_run,
       )
     except training.Stopped as stopped:
       return 128 + stopped.number
-  if len(loaded) > 1 and not args.dry_run:
+  if len(loaded) > 1 and not dry_run and training.is_first():
     from attnlab.report import compare
 
     compare.compare(
