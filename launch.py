@@ -103,7 +103,8 @@ flags.DEFINE_string(
   '',
   'train: several processes as one run. HOST:PORT is an address of process 0, '
   'the only one it listens on (127.0.0.1:PORT on one host); auto asks Slurm, '
-  'Open MPI, Kubernetes or Cloud TPU, where it listens on all addresses.',
+  'Open MPI, Kubernetes or Cloud TPU, where it listens on all addresses but '
+  'for JAX_COORDINATOR_BIND_ADDRESS=HOST:PORT.',
   flag_values=_FLAGS,
 )
 flags.DEFINE_integer(
@@ -263,7 +264,7 @@ def _fit(
 
   training.cache_compilations()
   for spec, config in loaded.items():
-    if len(loaded) > 1:
+    if len(loaded) > 1 and training.is_first():
       print(f'== {spec}', flush=True)
     try:
       training.fit(

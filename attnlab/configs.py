@@ -125,9 +125,9 @@ def load(spec: str) -> ml_collections.ConfigDict:
 
 def from_data(data: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """Returns a locked config of plain data, with its parts completed."""
-  data = _tuples(data)
+  data = dict(_tuples(data))
   for section, defaults in DEFAULTS.items():
-    given = data.setdefault(section, {})
+    given = data.get(section, {})
     for key in given:
       if key not in defaults:
         raise errors.unknown(section, key, defaults)

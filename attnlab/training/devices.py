@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import json
 import os
+import re
+import socket
 import sys
 import traceback
 from typing import Any, NamedTuple
@@ -252,6 +254,9 @@ def joined(
       'process_id': index,
       'cluster_detection_method': 'deactivate',
     }
+    if index == 0:
+      _check_free(coordinator)
+    print(f'process {index} of {count} joins at {coordinator}', flush=True)
   try:
     jax.distributed.initialize(
       **given,
@@ -259,7 +264,7 @@ def joined(
       shutdown_timeout_seconds=_LEAVE_SECONDS,
     )
   except (ValueError, RuntimeError) as error:
-    text = ' '.join(str(error).split())
+    text = ' '.join(str(error).split()).rstrip('.')
     hint = ''
     if coordinator == 'auto':
       hint = '; give HOST:PORT with --process_count and --process_index'
@@ -280,6 +285,16 @@ def joined(
 def is_first() -> bool:
   """Whether this process is the one that reads, writes and decides."""
   return jax.process_index() == 0
+
+
+def in_turn(make: Callable[[], Any]) -> Any:
+  """Returns `make()`, called on process 0 before the others.
+
+  They find the downloads and prepared data that it leaves on a shared disk.
+  """
+  made = []
+  from_first(lambda: made.append(make()))
+  return made[0] if made else make()
 
 
 def share(train: Callable[..., Any], seed: int) -> Any:
@@ -349,6 +364,7 @@ def _check(coordinator: str, count: int | None, index: int | None):
       )
   if not by_hand:
     return
+  assert count is not None and index is not None
   host, _, port = coordinator.rpartition(':')
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
     raise errors.UserError(
@@ -362,6 +378,23 @@ def _check(coordinator: str, count: int | None, index: int | None):
       f'process_index={index} must be from 0 to {count - 1}, below '
       f'process_count={count}'
     )
+
+
+def _check_free(coordinator: str):
+  """Raises UserError unless this process can listen there: gRPC crashes."""
+  host, _, port = coordinator.rpartition(':')
+  try:
+    family, kind, _, _, address = socket.getaddrinfo(
+      host.strip('[]'), int(port), type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind) as trial:
+      trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      trial.bind(address)
+  except OSError as error:
+    raise errors.UserError(
+      f'coordinator={coordinator!r}: process 0 cannot listen there: '
+      f'{error.strerror or error}'
+    ) from error
 
 
 def _spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
@@ -435,8 +468,8 @@ def _leave():
 def _die(error: BaseException):
   """Ends the process without waiting for anybody."""
   sys.stdout.flush()
-  if isinstance(error, jax.errors.JaxRuntimeError):
-    text = ' '.join(str(error).split())
+  text = ' '.join(str(error).split())
+  if re.search('gloo|nccl|connect|unavailable|heartbeat', text, re.IGNORECASE):
     print(
       f'process {jax.process_index()} ends: another has ended, or cannot be '
       f'reached ({text[:200]})',

@@ -137,7 +137,7 @@ def fit(
     done = devices.from_first(begin)
     if done is not None:
       return done
-    task = task() if callable(task) else task
+    task = devices.in_turn(task) if callable(task) else task
     devices.compare(config=data, **task.fingerprint)
     with signals_lib.Signals(layout.patience).listening() as signals:
       return _Run(data, task, workdir, settings, signals, layout).fit()
@@ -269,8 +269,8 @@ class _Run:
       if meta is not None:
         self.out.say(f'going on at step {self.step} of {self.workdir}')
       self._train()
-      best = self.layout.local((self.state.params, self.state.rest))
-      return devices.from_first(lambda: self._finish(*best))
+      last = self.layout.local((self.state.params, self.state.rest))
+      return devices.from_first(lambda: self._finish(*last))
     finally:
       self.out.close()
       self.metrics.close()
@@ -397,7 +397,7 @@ class _Run:
     self.flops = summaries.flops(traced.jaxpr)
     if self.first == 0:
       sizes = ', '.join(
-        f'{name} {list(np.shape(array))}' for name, array in batch.items()
+        f'{name} {list(np.shape(array))}' for name, array in placed.items()
       )
       text = summaries.table(self.parts.params, self.flops, sizes)
       for line in text.splitlines():
