@@ -7,8 +7,9 @@ dimension that it divides. XLA inserts the communication (GSPMD, Xu et al.
 2021).
 
 Process 0 alone reads and writes the run directory, evaluates, and decides; the
-others wait for what it found. With one device every function here hands back
-what it was given.
+others wait for what it found. It evaluates on as few of its devices as hold the
+model: on one, where `model` is 1. With one device every function here hands
+back what it was given.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +102,10 @@ class Layout(NamedTuple):
       return tree
     return jax.tree.map(
       lambda x, sharding: jax.make_array_from_callback(
-        x.shape, sharding, lambda index: np.asarray(x[index])
+        # A copy each: the step gives the buffers away.
+        x.shape,
+        sharding,
+        lambda index: np.array(x[index]),
       ),
       _same_everywhere(tree),
       self.shardings(tree),
@@ -227,7 +231,8 @@ def joined(
 
   Must come before anything that asks JAX for its devices. When a process dies,
   each other one ends with a message: at once where its next step fails, after
-  `HEARTBEAT_SECONDS` where it waits.
+  `HEARTBEAT_SECONDS` where it waits. On CPUs the steps talk by Gloo, which
+  listens where the host's name leads.
 
   Args:
     coordinator: '' for a process of its own; HOST:PORT, an address of process
@@ -429,12 +434,12 @@ def _same_everywhere(tree: Any) -> Any:
   if jax.process_count() == 1:
     return tree
   # The broadcast is a sum: as floats, -0.0 would come out as 0.0.
-  parts = jax.tree.map(lambda x: np.frombuffer(x.tobytes(), np.uint8), tree)
+  parts = jax.tree.map(lambda x: np.ravel(x).view(np.uint8), tree)
   found = multihost_utils.broadcast_one_to_all(parts)
   return jax.tree.map(
-    lambda x, part: np.frombuffer(
-      np.asarray(part).astype(np.uint8).tobytes(), x.dtype
-    ).reshape(x.shape),
+    lambda x, part: (
+      np.asarray(part).astype(np.uint8).view(x.dtype).reshape(x.shape)
+    ),
     tree,
     found,
   )

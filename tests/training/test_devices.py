@@ -16,6 +16,7 @@ import toy_task
 
 from attnlab import errors, training
 from attnlab.training import checkpoints, devices, logging
+import launch
 
 TOY = pathlib.Path(toy_task.__file__)
 ROOT = TOY.parents[2]
@@ -271,3 +272,22 @@ def test_coordinator_that_is_taken():
     devices.joined(at, 2, 0),
   ):
     pass
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['--coordinator=here'], "coordinator='here' needs --process_count"),
+    (['--process_index=1'], 'process_index=1 needs --coordinator=HOST:PORT'),
+    (['--coordinator=auto', '--dry_run'], '--dry_run is for one process'),
+    (['--coordinator=auto', '--mode=eval'], 'is for mode=train'),
+    (['--config.mesh.dat=2'], 'did you mean mesh.data?'),
+  ],
+)
+def test_flags(words, message, tmp_path, capsys):
+  config = '--config=translation:luong,smoke'
+  assert (
+    launch.main(['launch.py', config, f'--workdir={tmp_path}', *words]) == 2
+  )
+  assert message in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
