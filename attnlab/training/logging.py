@@ -93,6 +93,31 @@ class Metrics:
       self._writer.close()
 
 
+class Silent:
+  """Stands for `Metrics` and `Progress` where another process writes."""
+
+  position = 0
+  also: Callable[[int, Mapping[str, float]], None] | None = None
+
+  def write(self, step: int, values: Mapping[str, float]):
+    """Writes nothing."""
+
+  def sync(self):
+    """Has nothing to put anywhere."""
+
+  def say(self, text: str):
+    """Says nothing."""
+
+  def at(self, step: int):
+    """Moves nothing."""
+
+  def report(self, step: int, values: Mapping[str, float], left: float):
+    """Shows nothing."""
+
+  def close(self):
+    """Leaves all as it was."""
+
+
 class Progress:
   """A progress bar on a terminal, plain lines elsewhere."""
 
