@@ -138,6 +138,27 @@ flags.DEFINE_string(
   'predict: a directory for attention.jsonl and a figure of each line.',
   flag_values=_FLAGS,
 )
+flags.DEFINE_string(
+  'coordinator',
+  '',
+  'train: several processes as one run. HOST:PORT is an address of process 0, '
+  'the only one it listens on (127.0.0.1:PORT on one host); auto asks Slurm, '
+  'Open MPI, Kubernetes or Cloud TPU, where it listens on all addresses but '
+  'for JAX_COORDINATOR_BIND_ADDRESS=HOST:PORT.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'process_count',
+  None,
+  'train: how many processes, with --coordinator=HOST:PORT.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'process_index',
+  None,
+  'train: which of them this is, from 0, with --coordinator=HOST:PORT.',
+  flag_values=_FLAGS,
+)
 flags.DEFINE_boolean('help', False, 'Show this help.', flag_values=_FLAGS)
 
 
@@ -247,10 +268,13 @@ def _check_flags(args: flags.FlagValues):
     'wandb': ('train',),
     'lr_steps': ('lr_find',),
     'lr_range': ('lr_find',),
+    'coordinator': ('train',),
+    'process_count': ('train',),
+    'process_index': ('train',),
   }
   for name, modes in only.items():
     value = getattr(args, name)
-    if value not in (None, False) and args.mode not in modes:
+    if value not in (None, False, '') and args.mode not in modes:
       raise errors.UserError(
         f'{name}={value!r} is for mode={" or ".join(modes)}, and mode is '
         f'{args.mode!r}'
@@ -268,6 +292,10 @@ def _check_flags(args: flags.FlagValues):
       raise errors.UserError(
         f'{name}={getattr(args, name)!r}: a dry_run has nothing for it'
       )
+  if args.dry_run and args.coordinator:
+    raise errors.UserError(
+      f'coordinator={args.coordinator!r}: --dry_run is for one process'
+    )
 
 
 def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
@@ -282,11 +310,23 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
       print(configs.to_json(config))
     return 0
   runs = _directories(args.workdir, specs, overrides)
+  from attnlab.training import devices
+
+  with devices.joined(args.coordinator, args.process_count, args.process_index):
+    return _fit(args, loaded, runs)
+
+
+def _fit(
+  args: flags.FlagValues,
+  loaded: dict[str, Any],
+  runs: dict[str, pathlib.Path],
+) -> int:
+  """Trains one config after the other, and compares them."""
   from attnlab import tasks, training
 
   training.cache_compilations()
   for spec, config in loaded.items():
-    if len(loaded) > 1:
+    if len(loaded) > 1 and training.is_first():
       print(f'== {spec}', flush=True)
     if args.mode == 'lr_find':
       _find_rate(args, config, runs[spec])
@@ -302,7 +342,8 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
       )
     except training.Stopped as stopped:
       return 128 + stopped.number
-  if len(loaded) > 1 and args.mode == 'train' and not args.dry_run:
+  trained = args.mode == 'train' and not args.dry_run
+  if len(loaded) > 1 and trained and training.is_first():
     from attnlab.report import compare
 
     compare.compare(

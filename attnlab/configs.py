@@ -62,6 +62,10 @@ PARTS: dict[str, Part] = {
   'classification:training.loss': Part('attnlab.tasks.class_losses'),
 }
 
+# What every config has, and no experiment has to say. `mesh`: how many devices
+# share a batch, -1 for all of them, and how many share the large parameters.
+DEFAULTS = {'mesh': {'data': -1, 'model': 1}}
+
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -140,7 +144,13 @@ def load(spec: str) -> ml_collections.ConfigDict:
 
 def from_data(data: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """Returns a locked config of plain data, with its parts completed."""
-  data = _tuples(data)
+  data = dict(_tuples(data))
+  for section, defaults in DEFAULTS.items():
+    given = data.get(section, {})
+    for key in given:
+      if key not in defaults:
+        raise errors.unknown(section, key, defaults)
+    data[section] = {**defaults, **given}
   for path, part in parts(data.get('task')).items():
     parent, key = _find(data, path)
     if parent is not None and isinstance(parent.get(key), dict):

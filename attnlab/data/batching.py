@@ -190,7 +190,8 @@ class _TrainSource:
     rows = self._plan(step // _POOL)[step % _POOL]
     boundary = self._batches.bounds[self._batches.bucket[rows].max()]
     index, count = self._shard
-    return self._batches.fill(rows[index::count], boundary)
+    # In one piece, so that all shares after each other are the batch itself.
+    return self._batches.fill(np.split(rows, count)[index], boundary)
 
 
 def train_iterator(

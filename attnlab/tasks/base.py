@@ -46,7 +46,8 @@ class Task(NamedTuple):
     loss: (model, batch, rng or None) -> (sum of losses, sums of metrics); the
       metrics hold 'weight', by which all are divided, and 'tokens' where that
       is not the number of tokens that were read or written. None: no dropout.
-    train: (seed) -> checkpointable iterator over batches.
+    train: (seed, shard=(index, count)) -> checkpointable iterator over that
+      process's share of each batch; without a shard over whole ones.
     evaluate: (model, split, *, full, workdir) -> figures; full decodes with
       care and writes predictions, attention and figures into workdir.
     splits: what can be evaluated, the validation split first.
@@ -61,7 +62,7 @@ class Task(NamedTuple):
 
   model: nnx.Module
   loss: Callable[..., tuple[Any, Mapping[str, Any]]]
-  train: Callable[[int], Iterator[dict]]
+  train: Callable[..., Iterator[dict]]
   evaluate: Callable[..., dict[str, float]]
   splits: tuple[str, ...]
   monitor: tuple[str, str]

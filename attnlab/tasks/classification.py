@@ -150,7 +150,7 @@ class _Classification:
       )
     return {'tokens': arrays, 'label': self.labels(split)}
 
-  def train(self, seed: int):
+  def train(self, seed: int, shard: tuple[int, int] = (0, 1)):
     columns = self.columns('train')
     return batching.train_iterator(
       columns,
@@ -159,6 +159,7 @@ class _Classification:
         columns, buckets=self.config['data']['buckets']
       ),
       seed=seed,
+      shard=shard,
     )
 
   @functools.cached_property

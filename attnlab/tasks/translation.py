@@ -110,7 +110,7 @@ class _Translation:
       )
     return {side: [column[i] for i in kept] for side, column in columns.items()}
 
-  def train(self, seed: int):
+  def train(self, seed: int, shard: tuple[int, int] = (0, 1)):
     columns = self.columns('train')
     return batching.train_iterator(
       columns,
@@ -119,6 +119,7 @@ class _Translation:
         columns, buckets=self.config['data']['buckets']
       ),
       seed=seed,
+      shard=shard,
     )
 
   def example(self) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """The one loop, its state, checkpoints, schedules and devices."""
 
+from attnlab.training.devices import is_first
 from attnlab.training.environment import cache_compilations
 from attnlab.training.evaluation import evaluate
 from attnlab.training.loop import Diverged, figures, fit
@@ -13,5 +14,6 @@ __all__ = [
   'evaluate',
   'figures',
   'fit',
+  'is_first',
   'restore',
 ]

@@ -160,8 +160,18 @@ def restore_newest(
   return None
 
 
-def fill(template: Any, checkpoint: Checkpoint) -> Any:
+def fill(
+  template: Any,
+  checkpoint: Checkpoint,
+  # A copy of JAX's own, since the step gives its buffers away.
+  place: Callable[[np.ndarray], Any] = lambda x: jnp.array(x, copy=True),
+) -> Any:
   """Returns `template` with the checkpoint's arrays for its leaves.
+
+  Args:
+    template: a pytree of arrays.
+    checkpoint: what was saved.
+    place: puts an array where it is needed.
 
   Raises:
     UserError: names the first array that is missing, is left over, or has
@@ -189,8 +199,7 @@ def fill(template: Any, checkpoint: Checkpoint) -> Any:
   leaves, treedef = jax.tree.flatten(template)
   new = []
   for name, leaf in zip(states.names(template), leaves, strict=True):
-    # A copy of JAX's own, since the step gives its buffers away.
-    array = jnp.array(checkpoint.arrays[name], copy=True)
+    array = place(checkpoint.arrays[name])
     if _is_key(leaf):
       array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
     new.append(array)
@@ -289,7 +298,16 @@ def _orbax() -> Iterator[tuple[Any, Any]]:
   logger = logging.getLogger('absl')
   level = logger.level
   logger.setLevel(logging.CRITICAL)
-  checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+  # Only one process writes: it must not wait for the others.
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=jax.process_index(),
+    active_processes={jax.process_index()},
+    barrier_sync_key_prefix=f'attnlab{jax.process_index()}',
+  )
+  checkpointer = ocp.Checkpointer(
+    ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+    multiprocessing_options=alone,
+  )
   try:
     yield checkpointer, ocp
   finally:

@@ -11,6 +11,8 @@ from attnlab.training import checkpoints
 # What may change when a run goes on. All else would make another run of it.
 MAY_CHANGE = frozenset(
   {
+    'mesh.data',
+    'mesh.model',
     'training.checkpoint_every',
     'training.eval_every',
     'training.keep',

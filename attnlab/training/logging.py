@@ -128,6 +128,31 @@ class _Events:
     self._writer.write_event(self._event(wall_time=time.time(), **fields))
 
 
+class Silent:
+  """Stands for `Metrics` and `Progress` where another process writes."""
+
+  position = 0
+  also: Callable[[int, Mapping[str, float]], None] | None = None
+
+  def write(self, step: int, values: Mapping[str, float]):
+    """Writes nothing."""
+
+  def sync(self):
+    """Has nothing to put anywhere."""
+
+  def say(self, text: str):
+    """Says nothing."""
+
+  def at(self, step: int):
+    """Moves nothing."""
+
+  def report(self, step: int, values: Mapping[str, float], left: float):
+    """Shows nothing."""
+
+  def close(self):
+    """Leaves all as it was."""
+
+
 class Progress:
   """A progress bar on a terminal, plain lines elsewhere."""
 

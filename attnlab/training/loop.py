@@ -21,6 +21,7 @@ from attnlab import errors
 from attnlab.training import (
   checkpoints,
   comparison,
+  devices,
   environment,
   evaluation,
   logging,
@@ -32,9 +33,6 @@ from attnlab.training import (
 from attnlab.training import signals as signals_lib
 from attnlab.training import state as states
 from attnlab.training import summary as summaries
-
-# How many steps may be under way before the loop waits for the oldest.
-_AHEAD = 3
 
 
 class Diverged(errors.UserError):
@@ -96,26 +94,35 @@ def fit(
   """
   data = _plain(config)
   settings = _settings(data)
+  layout = devices.layout(data)
   if dry_run:
-    return _dry_run(data, task, settings)
+    return _dry_run(data, task, settings, layout)
   if wandb:
     tracking.load()
   workdir = pathlib.Path(workdir).absolute()
-  with _locked(workdir):
-    comparison.configs(workdir, data)
-    done = _finished(workdir, settings)
-    if done is not None and profile:
-      raise errors.UserError(
-        f'profile=True: {workdir} is finished; give it more training.steps'
-      )
-    if done is not None:
-      print(f'{workdir} is finished at step {done["train/steps"]}:')
-      print(figures(done))
+  with contextlib.ExitStack() as stack:
+
+    def begin():
+      stack.enter_context(_locked(workdir))
+      comparison.configs(workdir, data)
+      done = _finished(workdir, settings)
+      if done is not None and profile:
+        raise errors.UserError(
+          f'profile=True: {workdir} is finished; give it more training.steps'
+        )
+      if done is not None:
+        print(f'{workdir} is finished at step {done["train/steps"]}:')
+        print(figures(done))
       return done
-    task = task() if callable(task) else task
-    with signals_lib.Signals().listening() as signals:
+
+    done = devices.from_first(begin)
+    if done is not None:
+      return done
+    task = devices.in_turn(task) if callable(task) else task
+    devices.compare(config=data, **task.fingerprint)
+    with signals_lib.Signals(layout.patience).listening() as signals:
+      run = _Run(data, task, workdir, settings, signals, layout, profile, wandb)
       try:
-        run = _Run(data, task, workdir, settings, signals, profile, wandb)
         return run.fit()
       except OSError as error:
         raise _unwritable(workdir, error) from error
@@ -133,14 +140,19 @@ def figures(summary: Mapping[str, Any]) -> str:
 class _Run:
   """One start of one run."""
 
-  def __init__(self, config, task, workdir, settings, signals, profile, wandb):
+  def __init__(
+    self, config, task, workdir, settings, signals, layout, profile, wandb
+  ):
     self.config = config
     self.task = task
     self.workdir = workdir
     self.settings = settings
     self.signals = signals
+    self.layout = layout
+    self.agreed = 0  # the signal that all processes know of
     self.seed = int(config.get('seed', 0))
     self.directory = workdir / 'checkpoints'
+    self.checkpoint = None
     self.progress = restoring.Progress()
     self.saved = 0
     self.pending: deque = deque()
@@ -153,10 +165,12 @@ class _Run:
   def fit(self) -> dict[str, Any]:
     """Trains to the end."""
     self.watched = evaluation.watched(self.config, self.task)
-    checkpoint = self._open()
-    self.iterator = iter(self.task.train(self.seed))
-    if checkpoint is not None:
-      self.iterator.set_state(checkpoint.meta['iterator'])
+    meta = devices.from_first(self._open)
+    if meta is not None:
+      self.progress = restoring.Progress(**meta['progress'])
+    self.iterator = iter(devices.share(self.task.train, self.seed))
+    if meta is not None:
+      self.iterator.set_state(meta['iterator'])
     self.batch = self._next()
     self.parts = states.take_apart(self.task.model)
     optimizer = optimizers.from_config(
@@ -169,27 +183,34 @@ class _Run:
       self.batch,
       self.settings.log_every,
     )
-    self.state = states.create(self.parts, optimizer, self.compiled, self.seed)
-    self.step = 0
-    if checkpoint is not None:
-      self.state = checkpoints.fill(self.state, checkpoint)
-      self.step = self.saved = checkpoint.step
-    self.parameters = sum(x.size for x in self.parts.params.values())
-    self.metrics = logging.Metrics(
-      self.workdir, position=self.progress.position, step=self.step
+    self.state = states.create(
+      self.parts, optimizer, self.compiled, self.seed, self.layout.create
     )
-    self.out = logging.Progress(self.settings.steps)
+    self.compiled = self.layout.compile(self.compiled, self.state)
+    self.step = 0
+    if meta is not None:
+      self.state = self.layout.restore(self.state, self.checkpoint)
+      self.step = self.saved = meta['step']
+    self.checkpoint = None
+    self.parameters = sum(x.size for x in self.parts.params.values())
+    self.metrics, self.out = logging.Silent(), logging.Silent()
+    if devices.is_first():
+      self.metrics = logging.Metrics(
+        self.workdir, position=self.progress.position, step=self.step
+      )
+      self.out = logging.Progress(self.settings.steps)
     if self.profile:
       folder = self.workdir / 'profile'
       self.trace = profiling.Trace(folder, self.step, self.out.say)
     try:
-      if self.wandb:
+      if self.wandb and devices.is_first():
         self.tracker = tracking.Tracker(self.wandb, self.workdir, self.config)
         self.metrics.also = self.tracker.write
-      if checkpoint is not None:
+      if meta is not None:
         self.out.say(f'going on at step {self.step} of {self.workdir}')
       self._train()
-      return self._finish()
+      last = self.layout.local((states.used(self.state), self.state.rest))
+      return devices.from_first(lambda: self._finish(*last))
     finally:
       if self.trace:
         self.trace.close(self.step)
@@ -198,7 +219,7 @@ class _Run:
       self.out.close()
       self.metrics.close()
 
-  def _open(self) -> checkpoints.Checkpoint | None:
+  def _open(self) -> dict[str, Any] | None:
     """Reads the newest checkpoint and makes the directory ready."""
     checkpoint = checkpoints.restore_newest(self.directory, _warn)
     fingerprint = dict(self.task.fingerprint)
@@ -225,7 +246,8 @@ class _Run:
       _write_json(self.workdir / 'config.json', self.config)
     except OSError as error:
       raise _unwritable(self.workdir, error) from error
-    return checkpoint
+    self.checkpoint = checkpoint
+    return checkpoint and checkpoint.meta
 
   def _train(self):
     settings = self.settings
@@ -249,13 +271,13 @@ class _Run:
       if (
         stop
         or improved
-        or self.signals.number
+        or self._signal()
         or self.step % settings.checkpoint_every == 0
       ):
         self._save()
-      if self.signals.number:
+      if number := self._signal():
         self.out.say(f'stopped and saved at step {self.step}')
-        raise signals_lib.Stopped(self.signals.number)
+        raise signals_lib.Stopped(number)
       if stop:
         if not at_end:
           self.out.say(
@@ -270,17 +292,19 @@ class _Run:
     if self.step == self.first:
       self._introduce(batch)
     self.batch = None
+    placed = self.layout.batch(batch)
     if self.trace:
       self.trace.before(self.step, self._drain)
-    self.state, fault = self.compiled.run(self.state, batch)
+    self.state, fault = self.compiled.run(self.state, placed)
     self.step += 1
-    self.pending.append((self.step, fault, batch.get('index')))
+    heard = self.layout.heard(self.signals.number)
+    self.pending.append((self.step, fault, heard, batch.get('index')))
     if self.step == self.first + 1:
       self._drain()
       age = environment.process_seconds()
       if age is not None:
         self.out.say(f'first step done {age:.1f} s after the start')
-    self._drain(_AHEAD)
+    self._drain(self.layout.ahead)
     self.out.at(self.step)
     if self.step % self.settings.log_every == 0 or (
       self.step == self.settings.steps
@@ -296,8 +320,10 @@ class _Run:
   def _drain(self, ahead: int = 0):
     """Waits until at most `ahead` steps are under way; checks the others."""
     while len(self.pending) > ahead:
-      step, fault, index = self.pending.popleft()
+      step, fault, heard, index = self.pending.popleft()
       fault = int(fault)
+      if heard is not None:
+        self.agreed = max(self.agreed, int(heard))
       if fault:
         rows = '' if index is None else f' in the batch of rows {_rows(index)}'
         raise Diverged(
@@ -306,13 +332,19 @@ class _Run:
           'optimizer.learning_rate or an optimizer.clip_norm may help'
         )
 
+  def _signal(self) -> int | None:
+    """The signal to stop for; all processes learn of it at the same step."""
+    alone = self.layout.processes == 1
+    return self.signals.number if alone else self.agreed
+
   def _introduce(self, batch):
     """Prints what is about to be trained."""
-    traced = self.compiled.run.trace(self.state, batch)
+    placed = self.layout.batch(batch)
+    traced = self.compiled.run.trace(self.state, placed)
     self.flops = summaries.flops(traced.jaxpr)
     if self.first == 0:
       sizes = ', '.join(
-        f'{name} {list(np.shape(array))}' for name, array in batch.items()
+        f'{name} {list(np.shape(array))}' for name, array in placed.items()
       )
       text = summaries.table(self.parts.params, self.flops, sizes)
       for line in text.splitlines():
@@ -367,10 +399,15 @@ class _Run:
     """Evaluates and returns whether it is the best so far."""
     self._drain()
     splits, metric, mode = self.watched
-    with self._aside(), self.signals.interruptible():
-      params = states.used(self.state)
-      self.parts.update(self.task.model, params, self.state.rest)
-      values = evaluation.evaluate(self.task, splits=splits, full=False)
+    params, rest = self.layout.local((states.used(self.state), self.state.rest))
+
+    def measure():
+      with self.signals.interruptible():
+        self.parts.update(self.task.model, params, rest)
+        return evaluation.evaluate(self.task, splits=splits, full=False)
+
+    with self._aside():
+      values = devices.from_first(measure)
     if metric not in values:
       raise errors.unknown('monitor', metric, values)
     value, old = values[metric], self.progress.best
@@ -403,18 +440,22 @@ class _Run:
         'progress': progress._asdict(),
         'fingerprint': dict(self.task.fingerprint),
       }
-      checkpoints.save(self.directory, self.step, self.state, meta)
-      self.saved = self.step
-      checkpoints.prune(
-        self.directory, self.settings.keep, self.progress.best_step
-      )
+      state = self.layout.local(self.state)
 
-  def _finish(self) -> dict[str, Any]:
+      def save():
+        checkpoints.save(self.directory, self.step, state, meta)
+        checkpoints.prune(
+          self.directory, self.settings.keep, self.progress.best_step
+        )
+
+      devices.from_first(save)
+      self.saved = self.step
+
+  def _finish(self, params, rest) -> dict[str, Any]:
     """Evaluates the best checkpoint on every split and writes the summary."""
     best = self.progress.best_step
     used = self.step
-    params = states.used(self.state)
-    self.parts.update(self.task.model, params, self.state.rest)
+    self.parts.update(self.task.model, params, rest)
     if best not in (-1, self.step):
       try:
         checkpoint = checkpoints.restore(self.directory, best)
@@ -459,7 +500,7 @@ class _Run:
     return result
 
 
-def _dry_run(config, task, settings) -> dict[str, Any]:
+def _dry_run(config, task, settings, layout) -> dict[str, Any]:
   """Two steps, an evaluation, a checkpoint that must come back the same."""
   task = task() if callable(task) else task
   watched = evaluation.watched(config, task)
@@ -469,11 +510,12 @@ def _dry_run(config, task, settings) -> dict[str, Any]:
   optimizer = optimizers.from_config(
     config.get('optimizer', {}), settings.steps
   )
-  batches = [next(iterator), next(iterator)]
+  batches = [layout.batch(next(iterator)) for _ in range(2)]
   step = states.make_step(
     task.loss, parts, optimizer, batches[0], settings.log_every
   )
-  state = states.create(parts, optimizer, step, seed)
+  state = states.create(parts, optimizer, step, seed, layout.create)
+  step = layout.compile(step, state)
   flops = summaries.flops(step.run.trace(state, batches[0]).jaxpr)
   sizes = ', '.join(f'{k} {list(np.shape(v))}' for k, v in batches[0].items())
   print(summaries.table(parts.params, flops, sizes))
@@ -484,7 +526,7 @@ def _dry_run(config, task, settings) -> dict[str, Any]:
         f'step {number}: {step.culprit(int(fault))} is not finite in the '
         f'batch of rows {_rows(batch.get("index", ()))}'
       )
-  parts.update(task.model, states.used(state), state.rest)
+  parts.update(task.model, *layout.local((states.used(state), state.rest)))
   values = evaluation.evaluate(task, splits=watched.splits, full=False)
   if watched.metric not in values:
     raise errors.unknown('monitor', watched.metric, values)
@@ -492,14 +534,14 @@ def _dry_run(config, task, settings) -> dict[str, Any]:
     directory = pathlib.Path(directory)
     checkpoints.save(directory, 2, state, {'iterator': iterator.get_state()})
     checkpoint = checkpoints.restore(directory, 2)
-  again = checkpoints.fill(
-    states.create(parts, optimizer, step, seed), checkpoint
-  )
+  again = states.create(parts, optimizer, step, seed, layout.create)
+  again = layout.restore(again, checkpoint)
   other = iter(task.train(seed))
   other.set_state(checkpoint.meta['iterator'])
   # Equal in every bit, and a third step from either ends in the same place.
   _same(state, again, 'restored')
   _same(batch_a := next(iterator), batch_b := next(other), 'next batch')
+  batch_a, batch_b = layout.batch(batch_a), layout.batch(batch_b)
   _same(step.run(state, batch_a), step.run(again, batch_b), 'next step')
   print('dry run: two steps, evaluation, checkpoint and restoration agree')
   print(figures(values))

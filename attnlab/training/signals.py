@@ -27,11 +27,12 @@ class Signals:
   """Remembers a signal; the loop asks between steps.
 
   The second signal ends the process at once. So does a first one that nobody
-  has answered after `SECONDS`, because some call takes longer: the last
+  has answered after `seconds`, because some call takes longer: the last
   checkpoint is whole, whatever happens.
   """
 
-  def __init__(self):
+  def __init__(self, seconds: float = SECONDS):
+    self._seconds = seconds
     self.number: int | None = None
     self._interruptible = False
 
@@ -48,7 +49,9 @@ class Signals:
     heard, written = socket.socketpair()
     written.setblocking(False)
     wakeup = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(heard,), daemon=True).start()
+    threading.Thread(
+      target=_watch, args=(heard, self._seconds), daemon=True
+    ).start()
     for number in handled:
       signal.signal(number, self._handle)
     try:
@@ -80,7 +83,7 @@ class Signals:
       raise Stopped(number)
 
 
-def _watch(heard: socket.socket):
+def _watch(heard: socket.socket, seconds: float):
   """Ends the process when a signal has gone unanswered for too long."""
   number = 0
   with heard:
@@ -88,7 +91,7 @@ def _watch(heard: socket.socket):
       while received := heard.recv(1):
         if received[0] in (signal.SIGTERM, signal.SIGINT):
           number = received[0]
-          heard.settimeout(SECONDS)
+          heard.settimeout(seconds)
     except TimeoutError:
       sys.stderr.write('the step does not end in time: left as last saved\n')
       sys.stderr.flush()

@@ -86,12 +86,23 @@ def take_apart(module: nnx.Module) -> Parts:
 
 
 def create(
-  parts: Parts, optimizer: optimizers.Optimizer, step: Step, seed: int
+  parts: Parts,
+  optimizer: optimizers.Optimizer,
+  step: Step,
+  seed: int,
+  place: Callable = lambda make, *args: make(*args),
 ) -> TrainState:
   """Returns the state before the first step.
 
   The arrays are copies: a step gives its buffers away, and the caller's module
   keeps its own.
+
+  Args:
+    parts: of the module.
+    optimizer: see `optimizers.build`.
+    step: from `make_step`.
+    seed: of the run's random numbers.
+    place: (make, *args) -> make(*args), on the devices where it belongs.
   """
 
   # Jitted, because each small array made alone is a compilation of its own.
@@ -107,7 +118,7 @@ def create(
       ema=jax.tree.map(jnp.copy, params) if optimizer.ema else {},
     )
 
-  return make(parts.params, parts.rest)
+  return place(make, parts.params, parts.rest)
 
 
 def make_step(

@@ -1,7 +1,8 @@
 """A task that trains in a blink: a linear model on numbers made by a seed.
 
 As a program it fits the task: toy_task.py WORKDIR
-[section.name=value | pause=seconds | evaluation_pause=seconds ...].
+[section.name=value | pause=seconds | evaluation_pause=seconds ...]
+[process=INDEX,COUNT,HOST:PORT].
 """
 
 import ast
@@ -18,16 +19,18 @@ import numpy as np
 
 from attnlab import training
 from attnlab.tasks import base
+from attnlab.training import devices
 
 
 class Numbers:
   """Batches that are a function of (seed, position), like the real ones."""
 
-  def __init__(self, seed, batch_size, broken=-1, pause=0.0):
+  def __init__(self, seed, batch_size, broken=-1, pause=0.0, shard=(0, 1)):
     self.seed = seed
     self.batch_size = batch_size
     self.broken = broken
     self.pause = pause
+    self.shard = shard
     self.position = 0
 
   def __iter__(self):
@@ -37,6 +40,7 @@ class Numbers:
     time.sleep(self.pause)
     start = self.position * self.batch_size
     index = np.arange(start, start + self.batch_size, dtype=np.int32)
+    index = np.split(index, self.shard[1])[self.shard[0]]
     rows = [rows_of(self.seed, i) for i in index]
     batch = {
       'x': np.stack([x for x, _ in rows]),
@@ -129,7 +133,9 @@ def build(
   return base.Task(
     model=model or Linear(),
     loss=loss,
-    train=lambda seed: Numbers(seed, data['batch_size'], data['broken'], pause),
+    train=lambda seed, shard=(0, 1): Numbers(
+      seed, data['batch_size'], data['broken'], pause, shard
+    ),
     evaluate=evaluate,
     splits=('validation', 'test'),
     monitor=('validation/error', 'min'),
@@ -143,16 +149,23 @@ def build(
 
 def main(argv):
   workdir = pathlib.Path(argv[1])
-  pauses, changes = {}, {}
+  pauses, changes, process = {}, {}, ('',)
   for word in argv[2:]:
     name, value = word.split('=')
+    if name == 'process':
+      index, count, coordinator = value.split(',')
+      process = (coordinator, int(count), int(index))
+      continue
     place = pauses if name.endswith('pause') else changes
     place[name.replace('.', '__')] = ast.literal_eval(value)
   toy = config(**changes)
   try:
-    summary = training.fit(toy, build(toy, **pauses), workdir)
-  except training.Stopped as stopped:
-    return 128 + stopped.number
+    with devices.joined(*process):
+      task = lambda: build(toy, **pauses)
+      try:
+        summary = training.fit(toy, task, workdir)
+      except training.Stopped as stopped:
+        return 128 + stopped.number
   except ValueError as error:
     print(error, file=sys.stderr)
     return 2
