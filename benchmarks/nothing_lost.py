@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 import contextlib
 import json
-import os
 import pathlib
 import random
 import resource
