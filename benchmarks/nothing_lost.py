@@ -358,7 +358,7 @@ def disk(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 
 CHANGES = {
-  'training.batch_size': '16',
+  'training.batch_size': '12',
   'seed': '1',
   'vocabulary.min_freq': '2',
   'model.hidden': '24',
