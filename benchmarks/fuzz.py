@@ -11,7 +11,6 @@ and raise AssertionError with what would repeat a failure.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
-import functools
 import io
 import os
 import pathlib
@@ -139,7 +138,7 @@ def try_build(config: Any) -> None:
   settings = loop._settings(data)
   optimizer = optimizers.from_config(data['optimizer'], settings.steps)
   real = base.initialise
-  base.initialise = functools.partial(base.initialise, shapes=True)
+  base.initialise = base.shapes
   try:
     task = tasks.build(config)
     parts = states.take_apart(task.model)
