@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 import difflib
+import errno
 import math
 
 
@@ -61,9 +62,10 @@ def _range(least: float, most: float) -> str:
 def of_the_system(error: BaseException) -> str | None:
   """Returns one line for what the system refuses; None for our own mistakes."""
   if isinstance(error, OSError):
-    if error.filename is None or error.strerror is None:
-      return None
-    return f'{shortened(str(error.filename))}: {error.strerror}'
+    if error.filename is not None:
+      return f'{shortened(str(error.filename))}: {error.strerror}'
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return f'cannot write: {error.strerror}' if error.errno in full else None
   if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
     return (
       'the memory is full: lower training.batch_size, data.max_length or the '

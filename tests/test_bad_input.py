@@ -215,6 +215,7 @@ def test_a_message_does_not_repeat_a_number_of_a_thousand_digits():
   ('error', 'line'),
   [
     (PermissionError(13, 'Permission denied', 'x'), "'x': Permission denied"),
+    (OSError(28, 'No space left on device'), 'cannot write: No space left'),
     (MemoryError('96 GiB'), 'the memory is full: lower training.batch_size'),
     (RuntimeError('RESOURCE_EXHAUSTED: 9'), 'the memory is full'),
   ],

@@ -153,29 +153,26 @@ def mechanism(config: Mapping[str, Any]) -> attention.Attention:
     raise errors.UserError(f'attention: {error}') from error
 
 
-def initialise(
-  make: Callable[[], nnx.Module], *, shapes: bool = False
-) -> nnx.Module:
+def initialise(make: Callable[[], nnx.Module]) -> nnx.Module:
   """Calls a model's constructor as one compiled program.
 
   Outside of jit every small array is a compilation of its own: seconds.
 
-  Args:
-    make: the constructor.
-    shapes: return the module with the shapes of its arrays alone.
-
   Raises:
     UserError: the parameters would not fit into the memory.
   """
-  module = nnx.eval_shape(make)
-  graph, state = nnx.split(module)
-  _check_memory(jax.tree.leaves(state))
-  if shapes:
-    return module
+  graph, _ = nnx.split(shapes(make))
   return nnx.merge(graph, jax.jit(lambda: nnx.state(make()))())
 
 
-def _check_memory(arrays: Iterable[Any]) -> None:
+def shapes(make: Callable[[], nnx.Module]) -> nnx.Module:
+  """Returns the model of a constructor with the shapes of its arrays alone.
+
+  Raises:
+    UserError: the arrays would not fit into the memory.
+  """
+  module = nnx.eval_shape(make)
+  arrays = jax.tree.leaves(nnx.state(module))
   needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
   there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   if needed > there:
@@ -183,6 +180,7 @@ def _check_memory(arrays: Iterable[Any]) -> None:
       f'model: its parameters take {needed / 2**30:,.0f} GiB, and the machine '
       f'has {there / 2**30:,.0f}: lower its sizes or those of the vocabulary'
     )
+  return module
 
 
 def dtype(config: Mapping[str, Any]) -> jnp.dtype:

@@ -152,3 +152,27 @@ def test_what_another_program_wrote_is_refused(whole, tmp_path):
     checkpoints.save(directory, step, good.arrays, {**good.meta, **change})
     with pytest.raises(errors.UserError, match=r'meta\.json was not written'):
       training.restore(task, directory.parent)
+
+
+def test_a_failure_is_in_the_table_and_in_the_exit_code(monkeypatch, capsys):
+  def good(args):
+    yield f'{args.kills} times', 'nothing lost'
+
+  def bad(args):
+    yield from good(args)
+    raise nothing_lost.Failure('out.kernel differs')
+
+  campaigns = {'kills': good, 'race': bad}
+  monkeypatch.setattr(nothing_lost, 'CAMPAIGNS', campaigns)
+  assert nothing_lost.main(['--only=kills', '--kills=3']) == 0
+  assert '| kills | 3 times | nothing lost |' in capsys.readouterr().out
+  assert nothing_lost.main(['--only=race,kills']) == 1
+  assert '| race | FAILED | out.kernel differs |' in capsys.readouterr().out
+  with pytest.raises(SystemExit):
+    nothing_lost.main(['--only=kill'])
+
+
+def test_another_number_is_not_the_same_run(whole, tmp_path):
+  fit(tmp_path, optimizer__learning_rate=0.0500001)
+  with pytest.raises(nothing_lost.Failure, match='differs'):
+    nothing_lost.assert_same(whole, tmp_path)
