@@ -26,6 +26,7 @@ SOURCES = [
 ] + [ROOT / 'launch.py']
 # A module by a computed name: which module has to be fixed by the code.
 IMPORTS = {
+  'attnlab/data/named.py': {"f'tensorflow_datasets.{part}'"},  # of _PARTS
   'attnlab/configs.py': {'part.module'},  # of PARTS
   'attnlab/tasks/base.py': {"f'attnlab.tasks.{config['task']}'"},  # of TASKS
 }
