@@ -29,6 +29,16 @@ hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'few'))
 STRICT = ('attention', 'layers', 'models')
 
 
+@pytest.fixture(scope='session', autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+  """Among pytest's own: TFDS leaves an empty folder for each of its builders."""
+  folder = str(tmp_path_factory.mktemp('temporary'))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('TMPDIR', folder)
+    patch.setattr(tempfile, 'tempdir', folder)
+    yield
+
+
 @pytest.fixture(autouse=True)
 def strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
   """No silent change of a dtype, no silent broadcast over ranks."""
