@@ -31,7 +31,7 @@ STRICT = ('attention', 'layers', 'models')
 
 @pytest.fixture(scope='session', autouse=True)
 def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-  """Among pytest's own: TFDS leaves an empty folder for each of its builders."""
+  """Among pytest's own: TFDS leaves an empty folder for each builder."""
   folder = str(tmp_path_factory.mktemp('temporary'))
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('TMPDIR', folder)
