@@ -54,7 +54,8 @@ CLASS_COLUMNS = (
 SPEED_COLUMNS = (
   Column('attnlab, tokens/s', 'attnlab/tokens_per_second', ',.0f'),
   Column('JoeyNMT, tokens/s', 'joeynmt/tokens_per_second', ',.0f'),
-  Column('ratio', 'ratio', '.1f'),
+  Column('PyTorch, tokens/s', 'torch/tokens_per_second', ',.0f'),
+  Column('ratio', 'ratio', '.2f'),
 )
 
 

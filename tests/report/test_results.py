@@ -169,4 +169,4 @@ def test_speed_has_a_table_of_its_own(tmp_path):
     },
   }
   results.write(entry, tmp_path)
-  assert '| 4,000 | 1,000 | 4.0 |' in results.render(tmp_path)
+  assert '| 4,000 | 1,000 | 4.00 |' in results.render(tmp_path)
