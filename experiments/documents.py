@@ -1,7 +1,7 @@
 r"""Documents by topic: words to sentences to the document, and flat.
 
 The built-in corpus (4,000 generated documents, in which one or two sentences
-carry the topic) takes about a minute on two CPU cores, and ends with an
+carry the topic) takes half a minute on two CPU cores, and ends with an
 accuracy and a sentence_pointing of 0.99 or more:
 
   python launch.py --config=experiments/documents.py
