@@ -223,9 +223,11 @@ class _Run:
     """Reads the newest checkpoint and makes the directory ready."""
     checkpoint = checkpoints.restore_newest(self.directory, _warn)
     fingerprint = dict(self.task.fingerprint)
+    meta = None
     if checkpoint is not None:
-      self.progress = restoring.progress(checkpoint)
-      comparison.fingerprints(checkpoint.meta['fingerprint'], fingerprint)
+      progress = restoring.progress(checkpoint)
+      meta = {**checkpoint.meta, 'progress': progress._asdict()}
+      comparison.fingerprints(meta['fingerprint'], fingerprint)
     checkpoints.sweep(self.directory, checkpoint and checkpoint.step)
     described = environment.describe(self.seed)
     described['fingerprint'] = fingerprint
@@ -247,7 +249,7 @@ class _Run:
     except OSError as error:
       raise _unwritable(self.workdir, error) from error
     self.checkpoint = checkpoint
-    return checkpoint and checkpoint.meta
+    return meta
 
   def _train(self):
     settings = self.settings
