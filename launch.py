@@ -167,7 +167,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     return _run(argv)
   except errors.UserError as error:
-    print(_one_line(error), file=sys.stderr)
+    print(errors.one_line(error), file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
@@ -658,10 +658,6 @@ def _list():
       for name, text in rows.items():
         print(f'  {name:<{width}}  {text}'.rstrip())
       print()
-
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split())
 
 
 if __name__ == '__main__':

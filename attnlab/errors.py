@@ -48,6 +48,11 @@ def check_number(
   raise UserError(f'{field}={shortened(value)} must be {wanted}')
 
 
+def one_line(error: object) -> str:
+  """Returns what an error says with every run of white space as one blank."""
+  return ' '.join(str(error).split())
+
+
 def shortened(value: object, most: int = 80) -> str:
   """Returns a value as it stands in a message, cut in its middle."""
   text = repr(value)
@@ -69,6 +74,6 @@ def of_the_system(error: BaseException) -> str | None:
   if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
     return (
       'the memory is full: lower training.batch_size, data.max_length or the '
-      f'sizes of the model ({shortened(" ".join(str(error).split()))})'
+      f'sizes of the model ({shortened(one_line(error))})'
     )
   return None

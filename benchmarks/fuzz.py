@@ -118,7 +118,7 @@ def outcome(spec: str, chosen: Mapping[str, str]) -> str:
     with contextlib.redirect_stdout(io.StringIO()):
       try_build(configs.override(configs.load(spec), chosen))
   except errors.UserError as error:
-    text = launch._one_line(error)
+    text = errors.one_line(error)
     assert text, f'{spec} {chosen}: an empty message'
     assert len(text) < 8_000, f'{spec} {chosen}: {len(text)} characters'
     return 'refused'

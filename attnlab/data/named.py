@@ -378,7 +378,7 @@ def _needs_tensorflow(error: BaseException | None) -> bool:
 
 
 def _line(error: object) -> str:
-  text = ' '.join(str(error).split())
+  text = errors.one_line(error)
   # What TFDS was called with is no news.
   text = re.sub(r'^Failed to construct dataset .*?}": ', '', text)
   return text[:200] or type(error).__name__

@@ -11,6 +11,7 @@ import json
 import pathlib
 from typing import Protocol
 
+from attnlab import errors
 from attnlab.errors import UserError
 
 PAD, BOS, EOS, UNK = range(4)
@@ -246,7 +247,7 @@ def subwords(
       minloglevel=2,
     )
   except (RuntimeError, ValueError) as error:
-    reason = ' '.join(str(error).split())
+    reason = errors.one_line(error)
     raise UserError(
       f'vocabulary.size={size} does not suit the text: {reason}'
     ) from error

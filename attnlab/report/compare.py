@@ -93,7 +93,7 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
     key
     for figures in summaries.values()
     for key, value in figures.items()
-    if _is_number(value) and '/' in key
+    if is_number(value) and '/' in key
   )
   # Results first, then what they cost.
   for key in sorted(keys, key=lambda k: k.startswith('train/')):
@@ -102,7 +102,8 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
   return result
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+  """Whether a value of a summary is a figure, and no truth value."""
   return isinstance(value, int | float) and not isinstance(value, bool)
 
 

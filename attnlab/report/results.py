@@ -21,6 +21,7 @@ import sys
 from typing import Any, NamedTuple
 
 from attnlab import errors
+from attnlab.report import compare
 
 BEGIN = '<!-- results:begin -->'
 END = '<!-- results:end -->'
@@ -83,7 +84,7 @@ def collect(
   summaries, configs, environments = zip(*runs, strict=True)
   _check_same(directories, configs)
   numbers = [
-    {k: v for k, v in s.items() if _is_number(v) and k != 'seed'}
+    {k: v for k, v in s.items() if compare.is_number(v) and k != 'seed'}
     for s in summaries
   ]
   for directory, figures in zip(directories, numbers, strict=True):
@@ -133,10 +134,6 @@ def _read(path: pathlib.Path) -> tuple[dict, dict, dict]:
         f"'{path}' is no finished run: it has no {name}"
       ) from None
   return tuple(parts)
-
-
-def _is_number(value: object) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _signatures(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def save(
     draft.mkdir(parents=True)
     with _orbax() as (checkpointer, ocp):
       checkpointer.save(draft / 'arrays', args=ocp.args.PyTreeSave(arrays))
-    (draft / 'meta.json').write_text(json.dumps(meta, indent=1, default=_plain))
+    (draft / 'meta.json').write_text(json.dumps(meta, indent=1, default=plain))
     files = {
       str(path.relative_to(draft)): [path.stat().st_size, _sha256(path)]
       for path in sorted(draft.rglob('*'))
@@ -315,15 +315,15 @@ def _orbax() -> Iterator[tuple[Any, Any]]:
     logger.setLevel(level)
 
 
-def _plain(value: Any) -> Any:
-  # The counters of an iterator may be NumPy's integers.
+def plain(value: Any) -> Any:
+  """For json.dumps(default=...): the counters of an iterator may be NumPy's."""
   if isinstance(value, np.generic):
     return value.item()
   raise TypeError(f'{type(value).__name__} is no JSON data')
 
 
 def _one_line(error: BaseException) -> str:
-  text = ' '.join(str(error).split()) or type(error).__name__
+  text = errors.one_line(error) or type(error).__name__
   # What the system said may stand at the end of a long chain of libraries.
   for number in _SYSTEM:
     if os.strerror(number) in text:

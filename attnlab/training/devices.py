@@ -269,7 +269,7 @@ def joined(
       shutdown_timeout_seconds=_LEAVE_SECONDS,
     )
   except (ValueError, RuntimeError) as error:
-    text = ' '.join(str(error).split()).rstrip('.')
+    text = errors.one_line(error).rstrip('.')
     hint = ''
     if coordinator == 'auto':
       hint = '; give HOST:PORT with --process_count and --process_index'
@@ -347,7 +347,9 @@ def from_first(make: Callable[[], Any]) -> Any:
       told, raised = {'error': str(error)}, error
     except signals_lib.Stopped as error:
       told, raised = {'stopped': error.number}, error
-  told = json.loads(_broadcast_bytes(json.dumps(told, default=_plain).encode()))
+  told = json.loads(
+    _broadcast_bytes(json.dumps(told, default=checkpoints.plain).encode())
+  )
   if raised is not None:
     raise raised
   if 'error' in told:
@@ -456,12 +458,6 @@ def _broadcast_bytes(data: bytes) -> bytes:
   return found[:size].astype(np.uint8).tobytes()
 
 
-def _plain(value: Any) -> Any:
-  if isinstance(value, np.generic):
-    return value.item()
-  raise TypeError(f'{type(value).__name__} is no JSON data')
-
-
 def _leave():
   """Waits for the others to leave as well, for a while."""
   try:
@@ -473,7 +469,7 @@ def _leave():
 def _die(error: BaseException):
   """Ends the process without waiting for anybody."""
   sys.stdout.flush()
-  text = ' '.join(str(error).split())
+  text = errors.one_line(error)
   if re.search('gloo|nccl|connect|unavailable|heartbeat', text, re.IGNORECASE):
     print(
       f'process {jax.process_index()} ends: another has ended, or cannot be '

@@ -176,7 +176,7 @@ def restore(task: Any, directory: str | os.PathLike) -> int:
     if json.loads(metadata['files']) != _digests(path.parent):
       raise ValueError('the vocabulary beside it is not the one it had')
   except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-    text = ' '.join(str(error).split())
+    text = errors.one_line(error)
     raise errors.UserError(f'{path} cannot be read: {text}') from error
   rest = states.take_apart(task.model).rest
   named = {

@@ -65,7 +65,7 @@ class Tracker:
         settings=wandb.Settings(console='off'),
       )
     except Exception as error:
-      text = ' '.join(str(error).split()) or type(error).__name__
+      text = errors.one_line(error) or type(error).__name__
       raise errors.UserError(
         f'wandb={project!r}: {text}; WANDB_MODE=offline needs no server'
       ) from error
