@@ -48,6 +48,7 @@ PARTS: dict[str, Part] = {
   'attention.score': Part('attnlab.attention.scores'),
   'attention.normalizer': Part('attnlab.attention.normalizers'),
   'attention.locality': Part('attnlab.attention.locality'),
+  'attention.position': Part('attnlab.attention.positions'),
   'data': Part('attnlab.data.sources', open=True, other='tfds'),
   'model': Part('attnlab.models', positional=True),
   'optimizer': Part('attnlab.training.optimizers', shared='build'),

@@ -63,6 +63,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.attention = {
     'score': {'name': 'keys_only', 'hidden': 64},
     'normalizer': {'name': 'softmax'},
+    'locality': None,
+    'position': None,
   }
   config.optimizer = {
     'name': 'adam',

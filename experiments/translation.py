@@ -63,6 +63,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.attention = {
     'score': {'name': 'additive', 'hidden': 128},
     'normalizer': {'name': 'softmax'},
+    'locality': None,
+    'position': None,
   }
   config.optimizer = {
     'name': 'adam',
@@ -100,6 +102,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     config.attention = {
       'score': {'name': 'scaled_dot'},
       'normalizer': {'name': 'softmax'},
+      'locality': None,
+      'position': None,
     }
     config.optimizer.learning_rate = 2e-3
   if size == 'smoke':

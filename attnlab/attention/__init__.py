@@ -9,11 +9,19 @@ out = attention.attend(mechanism, params, query, key, value,
 out.context, out.weights
 """
 
-from attnlab.attention import heads, masks, normalizers, scores
+from attnlab.attention import (
+  heads,
+  locality,
+  masks,
+  normalizers,
+  positions,
+  scores,
+)
 from attnlab.attention.core import (
   Attention,
   AttentionOutput,
   Memory,
+  Place,
   attend,
   compose,
 )
@@ -22,10 +30,13 @@ __all__ = [
   'Attention',
   'AttentionOutput',
   'Memory',
+  'Place',
   'attend',
   'compose',
   'heads',
+  'locality',
   'masks',
   'normalizers',
+  'positions',
   'scores',
 ]

@@ -11,8 +11,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from attnlab.attention import locality as locality_lib
 from attnlab.attention import masks
 from attnlab.attention import normalizers as normalizers_lib
+from attnlab.attention import positions as positions_lib
 from attnlab.attention import scores as scores_lib
 
 Array = jax.Array
@@ -33,6 +35,25 @@ class Memory(NamedTuple):
 
   key: PyTree
   value: PyTree
+
+
+class Place(NamedTuple):
+  """Where a row of queries stands, for parts that compare positions.
+
+  Attributes:
+    batch: index of the example.
+    head: index of the head.
+    heads: how many heads there are.
+    query: position of the first query; the keys start at 0.
+  """
+
+  batch: Array | int = 0
+  head: Array | int = 0
+  heads: int = 1
+  query: Array | int = 0
+
+
+HERE = Place()
 
 
 class AttentionOutput(NamedTuple):
@@ -58,10 +79,11 @@ class Attention(NamedTuple):
   Attributes:
     init: (rng, *, query_dim, key_dim, value_dim) -> params.
     prepare: (params, key [S, K], value [S, V]) -> Memory, once per source.
-    init_state: (source_length) -> state; () for most.
-    apply: (params, query [T, Q], memory, *, mask, bias, state, rng) ->
+    init_state: (source_length) -> state, the alignment before the first
+      query; () for most.
+    apply: (params, query [T, Q], memory, *, mask, bias, state, rng, place) ->
       AttentionOutput. The mask is boolean and broadcasts to [T, S], True = may
-      attend, or None; the bias is added to the scores.
+      attend, or a `masks.Mask`, or None; the bias is added to the scores.
     depends_on_query: False where any query gets the same weights, so that a
       pool needs none.
   """
@@ -77,47 +99,159 @@ def compose(
   *,
   score: scores_lib.Score,
   normalizer: normalizers_lib.Normalizer,
+  locality: locality_lib.Locality | None = None,
+  position: positions_lib.Position | None = None,
 ) -> Attention:
   """Composes any score with any normaliser: e = score, p = normalise, c = p v.
+
+  A score or a normaliser that reads the alignment of the step before makes the
+  whole sequential: the queries are then taken one after the other.
 
   Args:
     score: how similar each query is to each key, from `attention.scores`.
     normalizer: scores to weights, from `attention.normalizers`.
+    locality: a window that follows the query, from `attention.locality`.
+    position: what distance adds to the score, from `attention.positions`.
 
   Returns:
     The mechanism.
+
+  Raises:
+    ValueError: the parts do not fit; the message names the nearest that do.
   """
+  check(score, normalizer)
+  sequential = score.init_state or normalizer.init_state
 
   def init(rng, *, query_dim: int, key_dim: int, value_dim: int) -> PyTree:
     del value_dim  # The values are read as they are.
-    return score.init(rng, query_dim, key_dim)
+    params = {'score': score.init(rng, query_dim, key_dim)}
+    # The score's numbers do not depend on what else there is.
+    if locality is not None:
+      rng = jax.random.fold_in(rng, 1)
+      params['locality'] = locality.init(rng, query_dim)
+    if position is not None:
+      rng = jax.random.fold_in(rng, 2)
+      params['position'] = position.init(rng)
+    return params
 
   def prepare(params: PyTree, key: Array, value: Array) -> Memory:
     chex.assert_rank([key, value], 2)
-    return Memory(score.prepare(params, key), value)
+    return Memory(score.prepare(_own(params, 'score'), key), value)
+
+  def init_state(size: int) -> PyTree:
+    if not sequential:
+      return ()
+    start = lambda part: part.init_state(size) if part.init_state else ()
+    return {'score': start(score), 'normalizer': start(normalizer)}
+
+  def weigh(params, query, prepared, mask, bias, state, rng, place):
+    """Queries [T, Q] -> weights [T, S], aux, the next state."""
+    before = () if score.init_state is None else (state['score'], mask)
+    scores = score.apply(_own(params, 'score'), query, prepared, *before)
+    rows = place.query + jnp.arange(scores.shape[0])
+    if position is not None:
+      columns = jnp.arange(scores.shape[1])
+      scores = scores + position.apply(
+        _own(params, 'position'), rows, columns, place.head, place.heads
+      ).astype(scores.dtype)
+    if bias is not None:
+      scores = scores + bias
+    rng_choice, rng_window = (None, None)
+    if rng is not None:
+      rng_choice, rng_window = rng, jax.random.fold_in(rng, 1)
+    near, aux = None, {}
+    if locality is not None:
+      near = locality.apply(
+        _own(params, 'locality'), query, mask, rows, scores.shape[1], rng_window
+      )
+      mask = near.mask if mask is None else near.mask & mask
+      aux = dict(near.aux)
+    before = () if normalizer.init_state is None else (state['normalizer'],)
+    weights, found = normalizer.apply(scores, mask, rng_choice, *before)
+    after = weights
+    if near is not None and near.factor is not None:
+      weights = weights * near.factor.astype(weights.dtype)
+    if sequential:
+      update = lambda part, old, row: (
+        part.update(old, row) if part.init_state else ()
+      )
+      state = {
+        'score': update(score, state['score'], weights[0]),
+        'normalizer': update(normalizer, state['normalizer'], after[0]),
+      }
+    return weights, {**aux, **found}, state
 
   def apply(
     params: PyTree,
     query: Array,
     memory: Memory,
     *,
-    mask: Array | None = None,
+    mask: 'masks.Mask | Array | None' = None,
     bias: Array | None = None,
     state: PyTree = (),
     rng: Array | None = None,
+    place: Place = HERE,
   ) -> AttentionOutput:
     chex.assert_rank(query, 2)
-    scores = score.apply(params, query, memory.key)
-    if bias is not None:
-      scores = scores + bias
+    length, size = query.shape[0], memory.value.shape[-2]
+    mask = masks.at(mask, length, size, place)
     if mask is not None:
-      mask = jnp.broadcast_to(mask, scores.shape)
-    weights, aux = normalizer.apply(scores, mask, rng)
+      mask = jnp.broadcast_to(mask, (length, size))
+    if not sequential:
+      weights, aux, state = weigh(
+        params, query, memory.key, mask, bias, state, rng, place
+      )
+      return AttentionOutput(read(weights, memory.value), weights, state, aux)
+    if bias is not None:
+      bias = jnp.broadcast_to(bias, (length, size))
+
+    def step(state, row):
+      t, query, mask, bias = row
+      weights, aux, state = weigh(
+        params,
+        query[None],
+        memory.key,
+        None if mask is None else mask[None],
+        None if bias is None else bias[None],
+        state,
+        None if rng is None else jax.random.fold_in(rng, t),
+        place._replace(query=place.query + t),
+      )
+      return state, (weights[0], jax.tree.map(lambda x: x[0], aux))
+
+    rows = (jnp.arange(length), query, mask, bias)
+    state, (weights, aux) = jax.lax.scan(step, state, rows)
     return AttentionOutput(read(weights, memory.value), weights, state, aux)
 
-  return Attention(
-    init, prepare, lambda source_length: (), apply, score.depends_on_query
-  )
+  asks = score.depends_on_query or locality is not None
+  return Attention(init, prepare, init_state, apply, asks)
+
+
+def _own(params: PyTree, part: str) -> PyTree:
+  """The parameters of a part; one that has none may be left out."""
+  return params.get(part, {})
+
+
+def check(
+  score: scores_lib.Score, normalizer: normalizers_lib.Normalizer
+) -> None:
+  """Refuses a score and a normaliser that mean nothing together.
+
+  Raises:
+    ValueError: says why, and names the nearest composition that is one.
+  """
+  if score.query_shifts and normalizer.shift_invariant:
+    raise ValueError(
+      'this score adds the same number to every key of a query, which a '
+      'shift-invariant normaliser takes away again: the weights would not '
+      'depend on the query; the nearest that do are score=concat, or '
+      'normalizer=sigmoid'
+    )
+  if normalizer.nonnegative and not score.nonnegative:
+    raise ValueError(
+      'this normaliser divides by the sum of the scores, which must not be '
+      'negative: the nearest are normalizer=smooth, or score=kernel'
+    )
 
 
 def read(weights: Array, value: Array) -> Array:
@@ -156,7 +290,7 @@ def attend(
     bias: added to the scores, broadcasts to [..., T, S].
     state: the alignment that the step before left; None starts anew.
     rng: for mechanisms that draw.
-    query_start: the position of the first query, for a mask that compares
+    query_start: the position of the first query, for whatever compares
       positions: step t of a decoder is `query[..., t:t+1, :]` at
       `query_start=t`.
 
@@ -170,6 +304,8 @@ def attend(
   lead, length, size = _check(query, key, value)
   if mask is not None:
     mask = masks.dense(mask, lead, length, size, query_start)
+  heads = lead[1] if len(lead) > 1 else 1
+  batch, head = _indices(lead)
   if bias is not None:
     bias = _broadcast('bias', bias, (*lead, length, size))
   if rng is not None:
@@ -180,16 +316,24 @@ def attend(
       mechanism.init_state(size),
     )
 
-  def one(query, key, value, mask, bias, state, rng):
+  def one(query, key, value, mask, bias, state, rng, batch, head):
     memory = mechanism.prepare(params, key, value)
+    place = Place(batch, head, heads, query_start)
     return mechanism.apply(
-      params, query, memory, mask=mask, bias=bias, state=state, rng=rng
+      params,
+      query,
+      memory,
+      mask=mask,
+      bias=bias,
+      state=state,
+      rng=rng,
+      place=place,
     )
 
   mapped: Callable = one
   for _ in lead:
     mapped = jax.vmap(mapped)
-  return mapped(query, key, value, mask, bias, state, rng)
+  return mapped(query, key, value, mask, bias, state, rng, batch, head)
 
 
 def _check(query: Array, key: Array, value: Array):
@@ -212,6 +356,13 @@ def _check(query: Array, key: Array, value: Array):
       'they must be equal'
     )
   return query.shape[:-2], query.shape[-2], key.shape[-2]
+
+
+def _indices(lead: tuple[int, ...]) -> tuple[Array, Array]:
+  """The batch index (first axis) and the head (second), each of shape lead."""
+  grids = jnp.indices(lead) if lead else ()
+  zero = jnp.zeros(lead, jnp.int32)
+  return tuple(grids[n] if len(lead) > n else zero for n in range(2))
 
 
 def _broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:

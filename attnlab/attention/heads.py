@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from attnlab.attention import core, scores
+from attnlab.attention import core, masks, scores
 
 _glorot = jax.nn.initializers.glorot_uniform()
 
@@ -64,27 +64,48 @@ def multi_head(
       mechanism.init_state(source_length),
     )
 
-  def apply(params, query, memory, *, mask=None, bias=None, state=(), rng=None):
-    def head(params, query, memory, mask, bias, state, rng):
+  def apply(
+    params,
+    query,
+    memory,
+    *,
+    mask=None,
+    bias=None,
+    state=(),
+    rng=None,
+    place=core.HERE,
+  ):
+    # A mask of positions is asked by each head, an array goes through vmap.
+    of_positions = mask if isinstance(mask, masks.Mask) else None
+
+    def one(params, query, memory, mask, bias, state, rng, head):
       return mechanism.apply(
-        params, query, memory, mask=mask, bias=bias, state=state, rng=rng
+        params,
+        query,
+        memory,
+        mask=mask if of_positions is None else of_positions,
+        bias=bias,
+        state=state,
+        rng=rng,
+        place=place._replace(head=head, heads=num_heads),
       )
 
     # A mask [T, S] is shared by the heads; one of [H, T, S] has a row each.
     def per_head(array):
       return 0 if array is not None and array.ndim == 3 else None
 
-    axes = (0, 0, 0, per_head(mask), per_head(bias), 0, None)
-    if rng is not None:
-      rng, axes = jax.random.split(rng, num_heads), (*axes[:-1], 0)
-    out = jax.vmap(head, in_axes=axes)(
+    array = None if of_positions is not None else mask
+    rngs = None if rng is None else jax.random.split(rng, num_heads)
+    axes = (0, 0, 0, per_head(array), per_head(bias), 0, 0, 0)
+    out = jax.vmap(one, in_axes=axes)(
       params['heads'],
       split('query', query, params),
       memory,
-      mask,
+      array,
       bias,
       state,
-      rng,
+      rngs,
+      jnp.arange(num_heads),
     )
     joined = jnp.moveaxis(out.context, 0, -2).reshape(query.shape[0], -1)
     context = joined @ params['out'].astype(joined.dtype)

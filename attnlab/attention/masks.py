@@ -7,6 +7,7 @@ masks. True = may attend, everywhere in attnlab.
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,27 @@ def window(*, left: int, right: int) -> Mask:
   if left < 0 or right < 0:
     raise ValueError(f'window({left=}, {right=}): neither may be negative')
   return Mask(lambda b, h, i, j: (j >= i - left) & (j <= i + right))
+
+
+def at(mask: Mask | Array | None, length: int, size: int, place: Any):
+  """Evaluates a mask on one block of queries.
+
+  Args:
+    mask: a Mask; anything else is returned as it is.
+    length: T, how many queries.
+    size: S, how many keys.
+    place: a `core.Place`, where the first query stands.
+
+  Returns:
+    Booleans [T, S], or what was given.
+  """
+  if not isinstance(mask, Mask):
+    return mask
+  rows = (place.query + jnp.arange(length))[:, None]
+  columns = jnp.arange(size)[None, :]
+  batch, head = (jnp.full((1, 1), x) for x in (place.batch, place.head))
+  visible = mask.visible(batch, head, rows, columns)
+  return jnp.broadcast_to(visible, (length, size))
 
 
 def dense(

@@ -5,31 +5,39 @@ all zeros, with zero gradients.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+PyTree = Any
 
 
 class Normalizer(NamedTuple):
   """One normaliser as a pure function.
 
   Attributes:
-    apply: (scores [..., S] float32, mask boolean of the same shape or None,
-      rng or None) -> (weights of that shape, aux by name).
+    apply: (scores [T, S] float32, mask boolean of the same shape or None,
+      rng or None) -> (weights of that shape, aux by name with a row a query).
+      A normaliser with a state takes one query, and the state last. Without
+      rng, one that draws takes what is most likely, and adds no noise.
     differentiable: whether a gradient reaches the scores.
     shift_invariant: whether a constant added to a row changes nothing.
     distribution: whether a row with a visible key sums to one.
+    nonnegative: whether the scores must not be negative.
+    init_state: (source_length S) -> what a normaliser that reads the alignment
+      of the step before starts from; None for all others.
+    update: (state, weights [S]) -> the next state.
   """
 
-  apply: Callable[
-    [Array, Array | None, Array | None], tuple[Array, Mapping[str, Array]]
-  ]
+  apply: Callable[..., tuple[Array, Mapping[str, Array]]]
   differentiable: bool = True
   shift_invariant: bool = True
   distribution: bool = True
+  nonnegative: bool = False
+  init_state: Callable[[int], PyTree] | None = None
+  update: Callable[[PyTree, Array], PyTree] | None = None
 
 
 def softmax(*, temperature: float = 1.0) -> Normalizer:

@@ -24,14 +24,24 @@ class Score(NamedTuple):
     prepare: (params, key [S, K]) -> what is computed once per source, a pytree
       of arrays [..., S, D] whose row s depends on key s alone.
     apply: (params, query [T, Q], prepared) -> scores [T, S], float32 (float64
-      for queries and keys of float64).
+      for queries and keys of float64). A score with a state takes one query,
+      and after prepared the state and the mask ([1, S] or None).
     depends_on_query: False for attention pooling, which any query may ask.
+    query_shifts: True where the query adds the same number to every key.
+    nonnegative: True where no score is below zero.
+    init_state: (source_length S) -> what a score that reads the alignments of
+      earlier steps starts from; None for all others.
+    update: (state, weights [S]) -> the next state.
   """
 
   init: Callable[[Array, int, int], PyTree]
   prepare: Callable[[PyTree, Array], PyTree]
   apply: Callable[[PyTree, Array, PyTree], Array]
   depends_on_query: bool = True
+  query_shifts: bool = False
+  nonnegative: bool = False
+  init_state: Callable[[int], PyTree] | None = None
+  update: Callable[[PyTree, Array], PyTree] | None = None
 
 
 def _no_params(rng: Array, query_dim: int, key_dim: int) -> PyTree:

@@ -79,8 +79,12 @@ class Attend(nnx.Module):
     mask: Array | None = None,
     state: PyTree = (),
     rng: Array | None = None,
+    query_start: Array | int = 0,
   ) -> attention.AttentionOutput:
-    """Reads a memory: query [B, T, Q], mask [B, 1 or T, S] -> [B, T, V]."""
+    """Reads a memory: query [B, T, Q], mask [B, 1 or T, S] -> [B, T, V].
+
+    query_start is the position of the first query, as in `attention.attend`.
+    """
     return apply(
       self.mechanism,
       self.arrays(),
@@ -89,6 +93,7 @@ class Attend(nnx.Module):
       mask=mask,
       state=state,
       rng=rng,
+      query_start=query_start,
     )
 
 
@@ -101,13 +106,20 @@ def apply(
   mask: Array | None = None,
   state: PyTree = (),
   rng: Array | None = None,
+  query_start: Array | int = 0,
 ) -> attention.AttentionOutput:
   """`mechanism.apply` over a batch, for a scan that carries no modules."""
   rngs = None if rng is None else jax.random.split(rng, query.shape[0])
 
   def one(query, memory, mask, state, rng):
     return mechanism.apply(
-      params, query, memory, mask=mask, state=state, rng=rng
+      params,
+      query,
+      memory,
+      mask=mask,
+      state=state,
+      rng=rng,
+      place=attention.Place(query=query_start),
     )
 
   return jax.vmap(one)(query, memory, mask, state, rngs)

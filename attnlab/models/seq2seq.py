@@ -136,8 +136,15 @@ class Decoder(nnx.Module):
     """The state before the first word."""
     raise NotImplementedError
 
-  def advance(self, memory: PyTree, carry: PyTree, x: Array):
-    """One step: x is the projected word [B, gates*H]; returns carry, record.
+  def advance(
+    self,
+    memory: PyTree,
+    carry: PyTree,
+    x: Array,
+    t: Array,
+    rng: Array | None = None,
+  ):
+    """Step t: x is the projected word [B, gates*H]; returns carry, record.
 
     The record holds 'state' [B, H], 'context' [B, V] and 'weights' [B, S].
     """
@@ -182,17 +189,24 @@ class Decoder(nnx.Module):
     embedded = self.embed(shift(target))
     embedded = basic.dropout(embedded, self.dropout, rngs[0])
     xs = jnp.swapaxes(self.cells[0].project(embedded), 0, 1)
-    step = lambda carry, x: self.advance(memory, carry, x)
-    carry, ys = jax.lax.scan(step, carry, xs)
+
+    def step(carry, row):
+      t, x = row
+      # For mechanisms that draw; where none does, jit prunes it.
+      drawn = None if rng is None else jax.random.fold_in(rng, t)
+      return self.advance(memory, carry, x, t, drawn)
+
+    carry, ys = jax.lax.scan(step, carry, (jnp.arange(len(xs)), xs))
     ys = jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), ys)
     features = self.features(ys, embedded)
     features = basic.dropout(features, self.dropout, rngs[1])
     return features, {**ys, 'carry': carry}
 
-  def step(self, memory, carry, token: Array):
+  def step(self, memory, carry, token: Array, position: Array):
     """token [B] -> features [B, F], carry and weights [B, S]."""
     embedded = self.embed(token)
-    carry, y = self.advance(memory, carry, self.cells[0].project(embedded))
+    x = self.cells[0].project(embedded)
+    carry, y = self.advance(memory, carry, x, position)
     return self.features(y, embedded), carry, y['weights']
 
 
@@ -294,7 +308,7 @@ class FixedDecoder(Decoder):
       cells = self.start_cells(context)
     return {'cells': cells}
 
-  def advance(self, memory, carry, x):
+  def advance(self, memory, carry, x, t, rng=None):
     context = memory['context']
     cells = self.advance_cells(
       carry['cells'], x, context if self.every else None
@@ -341,13 +355,15 @@ class AttentionDecoder(Decoder):
       'alignment': self.attend.init_state(batch, length),
     }
 
-  def read(self, memory, query, alignment):
+  def read(self, memory, query, alignment, t, rng):
     """query [B, H] -> context [B, V], weights [B, S], the next alignment."""
     out = self.attend(
       query[:, None],
       memory['source'],
       mask=memory['mask'][:, None],
       state=alignment,
+      rng=rng,
+      query_start=t,
     )
     # Several heads are recorded as their mean.
     weights = out.weights.reshape(
@@ -373,9 +389,11 @@ class BahdanauDecoder(AttentionDecoder):
       dtype=settings['dtype'],
     )
 
-  def advance(self, memory, carry, x):
+  def advance(self, memory, carry, x, t, rng=None):
     query = carry['cells'][-1][0]
-    context, weights, alignment = self.read(memory, query, carry['alignment'])
+    context, weights, alignment = self.read(
+      memory, query, carry['alignment'], t, rng
+    )
     cells = self.advance_cells(carry['cells'], x, context)
     y = {'state': cells[-1][0], 'context': context, 'weights': weights}
     return {'cells': cells, 'alignment': alignment}, y
@@ -408,10 +426,12 @@ class LuongDecoder(AttentionDecoder):
     carry = super().carry(memory)
     return {**carry, 'feed': jnp.zeros_like(carry['cells'][0][0])}
 
-  def advance(self, memory, carry, x):
+  def advance(self, memory, carry, x, t, rng=None):
     cells = self.advance_cells(carry['cells'], x, carry['feed'])
     state = cells[-1][0]
-    context, weights, alignment = self.read(memory, state, carry['alignment'])
+    context, weights, alignment = self.read(
+      memory, state, carry['alignment'], t, rng
+    )
     feed = jnp.tanh(self.combine(jnp.concatenate([context, state], axis=-1)))
     y = {'state': feed, 'context': context, 'weights': weights}
     return {'cells': cells, 'alignment': alignment, 'feed': feed}, y
@@ -443,8 +463,7 @@ class Seq2Seq(nnx.Module):
 
   def step(self, memory: PyTree, carry: PyTree, token: Array, position: Array):
     """One word: token [B] -> logits [B, V], carry, weights [B, S]."""
-    del position
-    features, carry, weights = self.decoder.step(memory, carry, token)
+    features, carry, weights = self.decoder.step(memory, carry, token, position)
     return self.output(features), carry, weights
 
   def __call__(self, batch: dict[str, Array], rng: Array | None = None):

@@ -140,14 +140,14 @@ def part(path: str, settings: Mapping[str, Any]):
 
 def mechanism(config: Mapping[str, Any]) -> attention.Attention:
   """The mechanism that `config.attention` describes."""
-  score, score_settings = part('attention.score', config['score'])
-  normalizer, normalizer_settings = part(
-    'attention.normalizer', config['normalizer']
-  )
+  found = {}
+  for name in ('score', 'normalizer', 'locality', 'position'):
+    settings = config.get(name)
+    if settings is not None or name in ('score', 'normalizer'):
+      found[name] = part(f'attention.{name}', settings)
   try:
     return attention.compose(
-      score=score(**score_settings),
-      normalizer=normalizer(**normalizer_settings),
+      **{name: make(**rest) for name, (make, rest) in found.items()}
     )
   except ValueError as error:
     raise errors.UserError(f'attention: {error}') from error

@@ -4,82 +4,107 @@ Ordinary operations run eagerly: all mechanisms share their shapes, so that each
 operation is compiled once and not once a mechanism.
 """
 
-from collections.abc import Mapping
 import functools
 import inspect
 import operator
-import types
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from table import HEADS, LOCALITIES, NORMALIZERS, POSITIONS, SCORES, D, S, T
 
 from attnlab import attention, configs
 
-T, S, D = 3, 5, 4
-
-
-class Row(NamedTuple):
-  """A public function: its settings here, and the laws it is excused from."""
-
-  settings: Mapping[str, Any] = types.MappingProxyType({})
-  excuses: Mapping[str, str] = types.MappingProxyType({})
-
-
-SCORES = {
-  'dot': Row(),
-  'scaled_dot': Row(),
-  'bilinear': Row(),
-  'additive': Row({'hidden': 3}),
-  'keys_only': Row(
-    {'hidden': 3}, {'query': 'attention pooling: any query reads the same'}
-  ),
-}
-NORMALIZERS = {
-  'softmax': Row({'temperature': 0.7}),
-  'uniform': Row({}, {'gradient': 'the mask alone decides, not the scores'}),
-  'hardmax': Row({}, {'gradient': 'a step function of the scores'}),
-}
-HEADS = {'multi_head': Row({'num_heads': 2, 'head_dim': 2, 'out_dim': D})}
 MASKS = {
   'padding': attention.masks.padding(jnp.array(S - 2)),
   'causal': attention.masks.causal(),
   'window': attention.masks.window(left=1, right=2),
 }
-MECHANISMS = [f'{score}-{norm}' for score in SCORES for norm in NORMALIZERS]
+# A mechanism is a name such as 'multi_head-additive-softmax-local_m': parts of
+# the five tables, with a hyphen between them.
+MECHANISMS = [
+  f'{score}-softmax' for score in SCORES if score != 'concat_linear'
+]
+MECHANISMS += [
+  f'{"kernel" if name == "proportional" else "additive"}-{name}'
+  for name in NORMALIZERS
+  if name != 'softmax'
+]
+MECHANISMS += [f'scaled_dot-softmax-{name}' for name in LOCALITIES]
+MECHANISMS += [f'dot-softmax-{name}' for name in POSITIONS]
 MECHANISMS += [
   f'multi_head-{inner}'
-  for inner in ('additive-softmax', 'scaled_dot-uniform', 'keys_only-hardmax')
+  for inner in (
+    'additive-softmax',
+    'scaled_dot-uniform',
+    'keys_only-hardmax',
+    'bilinear-softmax-alibi',
+  )
 ]
 every = pytest.mark.parametrize('name', MECHANISMS)
 
 
 def parts(name):
-  *wrapper, score, normalizer = name.split('-')
-  return wrapper, score, normalizer
+  """Returns {table: row name} for the parts of a mechanism's name."""
+  tables = {
+    'heads': HEADS,
+    'score': SCORES,
+    'normalizer': NORMALIZERS,
+    'locality': LOCALITIES,
+    'position': POSITIONS,
+  }
+  return {
+    kind: part
+    for part in name.split('-')
+    for kind, table in tables.items()
+    if part in table
+  }
+
+
+def rows(name):
+  """The rows of a mechanism's parts."""
+  tables = (HEADS, SCORES, NORMALIZERS, LOCALITIES, POSITIONS)
+  return [t[part] for part in name.split('-') for t in tables if part in t]
+
+
+def excused(name, law):
+  return any(law in row.excuses for row in rows(name))
+
+
+def lawful(law):
+  """All mechanisms but those whose rows excuse them from a law."""
+  names = [name for name in MECHANISMS if not excused(name, law)]
+  return pytest.mark.parametrize('name', names)
 
 
 @functools.cache
 def build(name):
   """The mechanism of a name such as 'multi_head-additive-softmax'."""
-  wrapper, score, normalizer = parts(name)
-  scores, norms = attention.scores, attention.normalizers
+  modules = {
+    'score': (attention.scores, SCORES),
+    'normalizer': (attention.normalizers, NORMALIZERS),
+    'locality': (attention.locality, LOCALITIES),
+    'position': (attention.positions, POSITIONS),
+  }
+  found = parts(name)
+  heads = found.pop('heads', None)
   mechanism = attention.compose(
-    score=getattr(scores, score)(**SCORES[score].settings),
-    normalizer=getattr(norms, normalizer)(**NORMALIZERS[normalizer].settings),
+    **{
+      kind: getattr(modules[kind][0], part)(**modules[kind][1][part].settings)
+      for kind, part in found.items()
+    }
   )
-  for function in wrapper:
-    settings = HEADS[function].settings
-    mechanism = getattr(attention.heads, function)(mechanism, **settings)
+  if heads:
+    settings = HEADS[heads].settings
+    mechanism = getattr(attention.heads, heads)(mechanism, **settings)
   return mechanism
 
 
 def declared(name):
   """The normaliser of a mechanism, with what it says of itself."""
-  *_, normalizer = parts(name)
+  normalizer = parts(name)['normalizer']
   settings = NORMALIZERS[normalizer].settings
   return getattr(attention.normalizers, normalizer)(**settings)
 
@@ -168,9 +193,11 @@ def public(module):
 def test_every_public_mechanism_has_a_row():
   assert set(SCORES) == set(configs.choices('attention.score'))
   assert set(NORMALIZERS) == set(configs.choices('attention.normalizer'))
+  assert set(LOCALITIES) == set(configs.choices('attention.locality'))
+  assert set(POSITIONS) == set(configs.choices('attention.position'))
   assert set(HEADS) == public(attention.heads)
-  assert set(MASKS) == public(attention.masks) - {'dense'}
-  for table in (SCORES, NORMALIZERS, HEADS):
+  assert set(MASKS) == public(attention.masks) - {'at', 'dense'}
+  for table in (SCORES, NORMALIZERS, LOCALITIES, POSITIONS, HEADS):
     assert all(all(row.excuses.values()) for row in table.values())
 
 
@@ -240,7 +267,7 @@ def test_empty_source_is_zero_with_zero_gradients(name):
     assert not np.asarray(leaf).any()
 
 
-@every
+@lawful('permutation')
 def test_permutation_of_keys_carries_over(name):
   query, key, value = arrays()
   order = np.array([3, 0, 4, 2, 1])
@@ -267,13 +294,23 @@ def test_one_query_at_a_time_equals_the_whole(name):
   query, key, value = arrays()
   mask = MASKS['window'] & MASKS['padding'] | MASKS['causal']
   whole = run(name, query, key, value, mask=mask)
+  state = None
   for t in range(T):
-    out = run(name, query[t : t + 1], key, value, mask=mask, query_start=t)
+    out = run(
+      name,
+      query[t : t + 1],
+      key,
+      value,
+      mask=mask,
+      query_start=t,
+      state=state,
+    )
+    state = out.state
     equal(whole.context[t : t + 1], out.context)
     equal(whole.weights[..., t : t + 1, :], out.weights)
 
 
-@every
+@lawful('lead')
 def test_leading_axes_equal_a_loop(name):
   inputs = arrays(lead=(2, 2))
   lengths = np.array([3, 5])
@@ -295,9 +332,9 @@ def test_shift_invariance_is_as_declared(name):
   assert same == declared(name).shift_invariant
 
 
-@every
+@lawful('dependence')
 def test_dependence_on_the_query_is_as_declared(name):
-  _, score, normalizer = parts(name)
+  score, normalizer = parts(name)['score'], parts(name)['normalizer']
   _, key, value = arrays()
   found = [
     run(name, 3 * arrays(seed)[0], key, value).weights for seed in range(6)
@@ -312,7 +349,7 @@ def test_dependence_on_the_query_is_as_declared(name):
 @every
 def test_gradient_reaches_the_scores_as_declared(name):
   params, query, key, _ = usual(name)[1]
-  *_, normalizer = parts(name)
+  normalizer = parts(name)['normalizer']
   assert declared(name).differentiable == (
     'gradient' not in NORMALIZERS[normalizer].excuses
   )
@@ -339,24 +376,36 @@ def test_memory_grows_a_position_at_a_time(name):
   equal(whole, grown)
 
 
+def formulas(name):
+  """What oracle.attend reads: {kind: (formula, settings)}."""
+  tables = {
+    'score': SCORES,
+    'normalizer': NORMALIZERS,
+    'locality': LOCALITIES,
+    'position': POSITIONS,
+    'heads': HEADS,
+  }
+  found = {}
+  for kind, part in parts(name).items():
+    row = tables[kind][part]
+    formula = row.formula or getattr(oracle, part)
+    # A score's widths are those of its parameters.
+    known = inspect.signature(formula).parameters
+    settings = {k: v for k, v in row.settings.items() if k in known}
+    found[kind] = functools.partial(formula, **settings)
+  return found
+
+
 @pytest.mark.parametrize(
   ('dtype', 'tolerance'), [(np.float32, 2e-5), (jnp.bfloat16, 2e-2)]
 )
 @every
 def test_agrees_with_float64_oracle(name, dtype, tolerance):
-  wrapper, score, normalizer = parts(name)
   inputs = [array.astype(dtype) for array in arrays(seed=3)]
   out = run(name, *inputs, mask=MASK)
   assert out.context.dtype == dtype
   assert out.weights.dtype == np.float32
-  expected = (oracle.multi_head if wrapper else oracle.attend)(
-    score,
-    normalizer,
-    params_of(name),
-    *inputs,
-    MASK,
-    NORMALIZERS[normalizer].settings,
-  )
+  expected = oracle.attend(formulas(name), params_of(name), *inputs, MASK)
   found = [np.asarray(x, np.float64) for x in (out.context, out.weights)]
   equal(found, list(expected), tolerance)
 
@@ -454,10 +503,9 @@ def test_depths_of_query_key_and_value_may_differ(name):
     jax.random.key(0), query_dim=3, key_dim=5, value_dim=6
   )
   out = attention.attend(mechanism, params, query, key, value)
-  settings = NORMALIZERS['softmax'].settings
   seen = np.ones((2, 4), bool)
   context, weights = oracle.attend(
-    name, 'softmax', params, query, key, value, seen, settings
+    formulas(f'{name}-softmax'), params, query, key, value, seen
   )
   equal((out.context, out.weights), (context, weights), 2e-5)
 

@@ -1,0 +1,61 @@
+"""The table that the laws run over: a row for every public part.
+
+A new score is one function and one row here; its formula, for one query and one
+key in float64, is the function of the same name in oracle.py, or the row's own.
+"""
+
+from collections.abc import Callable, Mapping
+import types
+from typing import Any, NamedTuple
+
+T, S, D = 3, 5, 4
+POSITIONAL = 'positions count, not keys alone'
+
+
+class Row(NamedTuple):
+  """A public function: its settings here, and the laws it is excused from.
+
+  Attributes:
+    settings: keyword arguments.
+    excuses: {law: why it does not hold}.
+    formula: the oracle; None for the function of the same name in oracle.py.
+  """
+
+  settings: Mapping[str, Any] = types.MappingProxyType({})
+  excuses: Mapping[str, str] = types.MappingProxyType({})
+  formula: Callable | None = None
+
+
+SCORES = {
+  'dot': Row(),
+  'scaled_dot': Row(),
+  'bilinear': Row(),
+  'additive': Row({'hidden': 3}),
+  'keys_only': Row(
+    {'hidden': 3}, {'query': 'attention pooling: any query reads the same'}
+  ),
+}
+NORMALIZERS = {
+  'softmax': Row({'temperature': 0.7}),
+  'uniform': Row({}, {'gradient': 'the mask alone decides, not the scores'}),
+  'hardmax': Row({}, {'gradient': 'a step function of the scores'}),
+}
+LOCALITIES = {
+  'local_m': Row(
+    {'half_width': 1}, {'permutation': POSITIONAL, 'dependence': POSITIONAL}
+  ),
+}
+POSITIONS = {
+  'relative_bias': Row(
+    {'distance': 2}, {'permutation': POSITIONAL, 'dependence': POSITIONAL}
+  ),
+  'alibi': Row(
+    {},
+    {
+      'permutation': POSITIONAL,
+      'dependence': POSITIONAL,
+      'lead': 'each head has a slope of its own',
+    },
+  ),
+}
+HEADS = {'multi_head': Row({'num_heads': 2, 'head_dim': 2, 'out_dim': D})}
