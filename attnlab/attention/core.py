@@ -119,7 +119,7 @@ def compose(
   Raises:
     ValueError: the parts do not fit; the message names the nearest that do.
   """
-  check(score, normalizer)
+  check(score, normalizer, position)
   sequential = score.init_state or normalizer.init_state
 
   def init(rng, *, query_dim: int, key_dim: int, value_dim: int) -> PyTree:
@@ -233,9 +233,11 @@ def _own(params: PyTree, part: str) -> PyTree:
 
 
 def check(
-  score: scores_lib.Score, normalizer: normalizers_lib.Normalizer
+  score: scores_lib.Score,
+  normalizer: normalizers_lib.Normalizer,
+  position: positions_lib.Position | None = None,
 ) -> None:
-  """Refuses a score and a normaliser that mean nothing together.
+  """Refuses parts that mean nothing together.
 
   Raises:
     ValueError: says why, and names the nearest composition that is one.
@@ -247,10 +249,11 @@ def check(
       'depend on the query; the nearest that do are score=concat, or '
       'normalizer=sigmoid'
     )
-  if normalizer.nonnegative and not score.nonnegative:
+  if normalizer.nonnegative and not (score.nonnegative and position is None):
     raise ValueError(
       'this normaliser divides by the sum of the scores, which must not be '
-      'negative: the nearest are normalizer=smooth, or score=kernel'
+      'negative: the nearest are normalizer=smooth, or score=kernel without '
+      'a position'
     )
 
 

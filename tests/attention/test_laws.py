@@ -25,7 +25,8 @@ MASKS = {
 # A mechanism is a name such as 'multi_head-additive-softmax-local_m': parts of
 # the five tables, with a hyphen between them.
 MECHANISMS = [
-  f'{score}-softmax' for score in SCORES if score != 'concat_linear'
+  f'{name}-{"sigmoid" if name == "concat_linear" else "softmax"}'
+  for name in SCORES
 ]
 MECHANISMS += [
   f'{"kernel" if name == "proportional" else "additive"}-{name}'
