@@ -11,6 +11,7 @@
   race         four starts at once in one directory
   overrides    random values for the settings, see fuzz.py
   commands     random command lines
+  soak         many steps: memory that grows, compilations that go on
 
 What ends is compared with a run that nobody disturbed: each parameter and each
 line of metrics.jsonl, bit for bit, but for the figures of the clock. Prints a
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 import contextlib
 import json
+import os
 import pathlib
 import random
 import resource
@@ -448,6 +450,63 @@ def commands(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
   yield f'{args.commands} command lines', told
 
 
+def soak(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+  """Trains for long; nothing may grow once everything has happened twice."""
+  steps = args.soak
+  every = steps // 10
+  words = (
+    f'--config.training.steps={steps}',
+    f'--config.training.log_every={max(1, every // 10)}',
+    f'--config.training.eval_every={every}',
+    f'--config.training.checkpoint_every={every}',
+  )
+  for name, (config, *_) in JOBS.items():
+    with tempfile.TemporaryDirectory() as directory:
+      folder = pathlib.Path(directory)
+      with (folder / 'err').open('w+') as err:
+        process = subprocess.Popen(
+          [
+            *(sys.executable, str(ROOT / 'launch.py'), config, *words),
+            f'--workdir={folder / "run"}',
+          ],
+          stdout=subprocess.DEVNULL,
+          stderr=err,
+          env={**os.environ, 'JAX_LOG_COMPILES': '1'},
+        )
+        seen = list(_watch(process, folder))
+      if process.returncode:
+        raise Failure(f'{name}: exit code {process.returncode}')
+    # The last evaluation, over all splits with its pictures, is not training.
+    settled = [row for row in seen if 0.25 * steps <= row[0] < 0.99 * steps]
+    (_, before, compiled), (_, after, recompiled) = (
+      [sorted(column)[len(rows) // 2] for column in zip(*rows, strict=True)]
+      for rows in (settled[:10], settled[-10:])
+    )
+    growth = after / before - 1
+    if growth >= 0.05 or recompiled != compiled:
+      raise Failure(
+        f'{name}: memory grew by {growth:.1%}, compilations from {compiled} '
+        f'to {recompiled}'
+      )
+    told = f'{before / 2**20:,.0f} MiB at a quarter, {growth:+.1%} at the end'
+    told += f'; {compiled} compilations, then none'
+    yield f'{name}: {steps} steps', told
+
+
+def _watch(
+  process: subprocess.Popen, folder: pathlib.Path
+) -> Iterator[tuple[int, int, int]]:
+  """Yields the step, resident bytes and compilations until a process ends."""
+  status = pathlib.Path(f'/proc/{process.pid}/statm')
+  while process.poll() is None:
+    time.sleep(0.1)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+      rows = logging.read(folder / 'run' / 'metrics.jsonl')
+      pages = int(status.read_text().split()[1])
+      compiled = (folder / 'err').read_text().count('Finished XLA compilation')
+      yield rows[-1]['step'], pages * resource.getpagesize(), compiled
+
+
 CAMPAIGNS: dict[str, Callable[[Any], Iterator[tuple[str, str]]]] = {
   'kills': kills,
   'signals': interruptions,
@@ -457,6 +516,7 @@ CAMPAIGNS: dict[str, Callable[[Any], Iterator[tuple[str, str]]]] = {
   'race': race,
   'overrides': overrides,
   'commands': commands,
+  'soak': soak,
 }
 
 
@@ -471,6 +531,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--corruptions', type=int, default=200)
   parser.add_argument('--overrides', type=int, default=10_000)
   parser.add_argument('--commands', type=int, default=300)
+  parser.add_argument('--soak', type=int, default=2_000, help='steps')
   parser.add_argument('--seed', type=int, default=0)
   args = parser.parse_args(argv)
   chosen = args.only.split(',')
