@@ -331,12 +331,15 @@ def _fit(
     if args.mode == 'lr_find':
       _find_rate(args, config, runs[spec])
       continue
+    task = functools.partial(tasks.build, config)
+    if args.dry_run:
+      training.dry_run(config, task)
+      continue
     try:
       training.fit(
         config,
-        functools.partial(tasks.build, config),
+        task,
         runs[spec],
-        dry_run=args.dry_run,
         profile=args.profile,
         wandb=args.wandb,
       )

@@ -132,11 +132,12 @@ def try_build(config: Any) -> None:
   """Builds the task and traces the step; the model has shapes alone."""
   from attnlab import tasks
   from attnlab.tasks import base
-  from attnlab.training import loop, optimizers
+  from attnlab.training import optimizers
+  from attnlab.training import settings as settings_lib
   from attnlab.training import state as states
 
   data = configs.to_data(config)
-  settings = loop._settings(data)
+  settings = settings_lib.read(data)
   optimizer = optimizers.from_config(data['optimizer'], settings.steps)
   real = base.initialise
   base.initialise = base.shapes

@@ -9,19 +9,18 @@ import os
 import pathlib
 import statistics
 import sys
-import tempfile
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
-from attnlab import errors
+from attnlab import configs, errors
 from attnlab.training import (
   checkpoints,
   comparison,
   devices,
+  directory,
   environment,
   evaluation,
   logging,
@@ -30,6 +29,7 @@ from attnlab.training import (
   restoring,
   tracking,
 )
+from attnlab.training import settings as settings_lib
 from attnlab.training import signals as signals_lib
 from attnlab.training import state as states
 from attnlab.training import summary as summaries
@@ -39,33 +39,11 @@ class Diverged(errors.UserError):
   """A loss, a metric or a gradient is no longer finite."""
 
 
-class Settings(NamedTuple):
-  """`config.training`, as far as the loop reads it.
-
-  Attributes:
-    steps: batches to train on.
-    log_every: steps between two lines of training metrics.
-    eval_every: steps between two evaluations, see `evaluation.watched`.
-    checkpoint_every: steps between two checkpoints. One is also written when
-      the monitored metric is the best so far, at the end and on a signal.
-    keep: how many of the newest checkpoints stay; the best one stays as well.
-    patience: evaluations without improvement after which training ends; 0 off.
-  """
-
-  steps: int
-  log_every: int = 100
-  eval_every: int = 1000
-  checkpoint_every: int = 1000
-  keep: int = 2
-  patience: int = 0
-
-
 def fit(
   config: Mapping[str, Any],
   task: Any,
   workdir: str | os.PathLike,
   *,
-  dry_run: bool = False,
   profile: bool = False,
   wandb: str | None = None,
 ) -> dict[str, Any]:
@@ -78,8 +56,6 @@ def fit(
     config: with the sections `optimizer` and `training`, and `seed`.
     task: a `tasks.base.Task`, or a function that builds it when it is needed.
     workdir: the run directory.
-    dry_run: two steps, an evaluation, a checkpoint and its restoration, all in
-      a temporary directory.
     profile: trace a few steps into workdir/profile.
     wandb: a project of Weights & Biases that gets the figures as well.
 
@@ -92,20 +68,18 @@ def fit(
     Diverged: something is no longer finite.
     Stopped: a signal came; the state is saved.
   """
-  data = _plain(config)
-  settings = _settings(data)
+  data = configs.to_data(config)
+  settings = settings_lib.read(data)
   layout = devices.layout(data)
-  if dry_run:
-    return _dry_run(data, task, settings, layout)
   if wandb:
     tracking.load()
   workdir = pathlib.Path(workdir).absolute()
   with contextlib.ExitStack() as stack:
 
     def begin():
-      stack.enter_context(_locked(workdir))
+      stack.enter_context(directory.locked(workdir))
       comparison.configs(workdir, data)
-      done = _finished(workdir, settings)
+      done = directory.finished(workdir, settings)
       if done is not None and profile:
         raise errors.UserError(
           f'profile=True: {workdir} is finished; give it more training.steps'
@@ -125,7 +99,7 @@ def fit(
       try:
         return run.fit()
       except OSError as error:
-        raise _unwritable(workdir, error) from error
+        raise directory.unwritable(workdir, error) from error
 
 
 def figures(summary: Mapping[str, Any]) -> str:
@@ -237,17 +211,17 @@ class _Run:
       (self.workdir / 'summary.json').unlink(missing_ok=True)
       if checkpoint is None:
         self.task.save_assets(self.workdir)
-        _write_json(path, described)
+        directory.write_json(path, described)
       else:
         first = json.loads(path.read_text()) if path.exists() else {}
         first['resumed'] = [
             *first.get('resumed', []), {'step': checkpoint.step, **described}
         ]  # fmt: skip
-        _write_json(path, first)
+        directory.write_json(path, first)
       # Last: a directory with a config.json has all that prediction needs.
-      _write_json(self.workdir / 'config.json', self.config)
+      directory.write_json(self.workdir / 'config.json', self.config)
     except OSError as error:
-      raise _unwritable(self.workdir, error) from error
+      raise directory.unwritable(self.workdir, error) from error
     self.checkpoint = checkpoint
     return meta
 
@@ -327,9 +301,9 @@ class _Run:
       if heard is not None:
         self.agreed = max(self.agreed, int(heard))
       if fault:
-        rows = '' if index is None else f' in the batch of rows {_rows(index)}'
+        where = '' if index is None else f' in the batch of rows {rows(index)}'
         raise Diverged(
-          f'step {step}: {self.compiled.culprit(fault)} is not finite{rows}; '
+          f'step {step}: {self.compiled.culprit(fault)} is not finite{where}; '
           f'the last checkpoint is of step {self.saved}. A lower '
           'optimizer.learning_rate or an optimizer.clip_norm may help'
         )
@@ -479,7 +453,7 @@ class _Run:
       'train/steps_per_second': _median(
         [line['train/steps_per_second'] for line in logged]
       ),
-      'train/compilations': _compilations(self.compiled),
+      'train/compilations': compilations(self.compiled),
       'train/steps': self.step,
       'train/best_step': used,
       'train/stopped_early': self.step < self.settings.steps,
@@ -491,9 +465,9 @@ class _Run:
     }
     result = {k: v for k, v in result.items() if v is not None}
     try:
-      _write_json(self.workdir / 'summary.json', result)
+      directory.write_json(self.workdir / 'summary.json', result)
     except OSError as error:
-      raise _unwritable(self.workdir, error) from error
+      raise directory.unwritable(self.workdir, error) from error
     if self.tracker:
       self.tracker.finish(result)
     self.out.say(f'finished: {self.workdir}')
@@ -502,164 +476,17 @@ class _Run:
     return result
 
 
-def _dry_run(config, task, settings, layout) -> dict[str, Any]:
-  """Two steps, an evaluation, a checkpoint that must come back the same."""
-  task = task() if callable(task) else task
-  watched = evaluation.watched(config, task)
-  seed = int(config.get('seed', 0))
-  iterator = iter(task.train(seed))
-  parts = states.take_apart(task.model)
-  optimizer = optimizers.from_config(
-    config.get('optimizer', {}), settings.steps
-  )
-  batches = [layout.batch(next(iterator)) for _ in range(2)]
-  step = states.make_step(
-    task.loss, parts, optimizer, batches[0], settings.log_every
-  )
-  state = states.create(parts, optimizer, step, seed, layout.create)
-  step = layout.compile(step, state)
-  flops = summaries.flops(step.run.trace(state, batches[0]).jaxpr)
-  sizes = ', '.join(f'{k} {list(np.shape(v))}' for k, v in batches[0].items())
-  print(summaries.table(parts.params, flops, sizes))
-  for number, batch in enumerate(batches, 1):
-    state, fault = step.run(state, batch)
-    if int(fault):
-      raise Diverged(
-        f'step {number}: {step.culprit(int(fault))} is not finite in the '
-        f'batch of rows {_rows(batch.get("index", ()))}'
-      )
-  parts.update(task.model, *layout.local((states.used(state), state.rest)))
-  values = evaluation.evaluate(task, splits=watched.splits, full=False)
-  if watched.metric not in values:
-    raise errors.unknown('monitor', watched.metric, values)
-  with tempfile.TemporaryDirectory() as directory:
-    directory = pathlib.Path(directory)
-    checkpoints.save(directory, 2, state, {'iterator': iterator.get_state()})
-    checkpoint = checkpoints.restore(directory, 2)
-  again = states.create(parts, optimizer, step, seed, layout.create)
-  again = layout.restore(again, checkpoint)
-  other = iter(task.train(seed))
-  other.set_state(checkpoint.meta['iterator'])
-  # Equal in every bit, and a third step from either ends in the same place.
-  _same(state, again, 'restored')
-  _same(batch_a := next(iterator), batch_b := next(other), 'next batch')
-  batch_a, batch_b = layout.batch(batch_a), layout.batch(batch_b)
-  _same(step.run(state, batch_a), step.run(again, batch_b), 'next step')
-  print('dry run: two steps, evaluation, checkpoint and restoration agree')
-  print(figures(values))
-  return {
-    **values,
-    'parameters': sum(x.size for x in parts.params.values()),
-    'train/compilations': _compilations(step),
-    'seed': seed,
-  }
-
-
-def _compilations(step: states.Step) -> int:
+def compilations(step: states.Step) -> int:
   """How many programs the step became: one for each shape of a batch."""
   run: Any = step.run
   return run._cache_size()
 
 
-def _same(one: Any, other: Any, what: str):
-  """Raises unless two trees are equal in every bit."""
-  pairs = zip(
-    states.names(one),
-    jax.tree.leaves(one),
-    jax.tree.leaves(other),
-    strict=True,
-  )
-  for name, a, b in pairs:
-    if isinstance(a, jax.Array) and jax.numpy.issubdtype(
-      a.dtype, jax.dtypes.prng_key
-    ):
-      a, b = jax.random.key_data(a), jax.random.key_data(b)
-    a, b = np.asarray(a), np.asarray(b)
-    if a.dtype != b.dtype or a.tobytes() != b.tobytes():
-      raise RuntimeError(f'dry run: {what}: {name} differs')
-
-
-def _settings(config: Mapping[str, Any]) -> Settings:
-  section = config.get('training', {})
-  if 'steps' not in section:
-    raise errors.UserError('training.steps is missing from the config')
-  given = {name: section[name] for name in Settings._fields if name in section}
-  settings = Settings(**given)
-  for name, value in settings._asdict().items():
-    least = 0 if name == 'patience' else 1
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-      raise errors.UserError(
-        f'training.{name}={value!r} must be a whole number of {least} or more'
-      )
-    # Steps are counted by int32.
-    errors.check_number(f'training.{name}', value, least, 2**31 - 1)
-  return settings
-
-
-@contextlib.contextmanager
-def _locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds the run directory against every other process."""
-  import fcntl
-
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / '.lock').open('a+')
-  except OSError as error:
-    raise _unwritable(workdir, error) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      file.seek(0)
-      owner = file.read().strip() or 'unknown'
-      raise errors.UserError(
-        f'workdir={str(workdir)!r} is in use by process {owner}'
-      ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    yield
-
-
-def _finished(
-  workdir: pathlib.Path, settings: Settings
-) -> dict[str, Any] | None:
-  """Returns the summary of a run that has nothing left to do."""
-  try:
-    summary = json.loads((workdir / 'summary.json').read_text())
-    old = json.loads((workdir / 'config.json').read_text())['training']
-    steps, early = summary['train/steps'], summary['train/stopped_early']
-  except (OSError, ValueError, KeyError):
-    return None
-  if steps >= settings.steps:
-    return summary
-  same = old.get('patience', 0) == settings.patience
-  return summary if early and same else None
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-  if isinstance(config, ml_collections.ConfigDict):
-    config = config.to_dict()
-  return dict(config)
-
-
-def _rows(index: Any, most: int = 16) -> str:
+def rows(index: Any, most: int = 16) -> str:
+  """Returns the rows of a batch as text, the first of many."""
   rows = [str(int(i)) for i in np.ravel(index)]
   more = f', ... ({len(rows)} in all)' if len(rows) > most else ''
   return ', '.join(rows[:most]) + more
-
-
-def _write_json(path: pathlib.Path, data: Any):
-  """Writes all or nothing."""
-  draft = path.with_name(f'{path.name}.draft-{os.getpid()}')
-  draft.write_text(json.dumps(data, indent=2) + '\n')
-  os.replace(draft, path)
-
-
-def _unwritable(workdir: pathlib.Path, error: OSError) -> errors.UserError:
-  return errors.UserError(
-    f'workdir={str(workdir)!r} cannot be written: {error.strerror or error}'
-  )
 
 
 def _median(values: list[float]) -> float | None:

@@ -41,12 +41,13 @@ def test_validation_alone_is_the_default(tmp_path):
   assert 'test/error' not in evaluations(tmp_path)[0]
 
 
-@pytest.mark.parametrize('dry_run', [False, True])
-def test_a_wrong_name_is_refused_before_a_step(tmp_path, dry_run):
+@pytest.mark.parametrize('function', [training.fit, training.dry_run])
+def test_a_wrong_name_is_refused_before_a_step(tmp_path, function):
   config = toy_task.config(evaluation={'splits': 'validation,tst'})
   task = toy_task.build(config)
   with pytest.raises(
     errors.UserError, match=r"evaluation\.splits='tst' .* mean 'test'"
   ):
-    training.fit(config, task, tmp_path / 'run', dry_run=dry_run)
+    where = (tmp_path / 'run',) if function is training.fit else ()
+    function(config, task, *where)
   assert not (tmp_path / 'run' / 'metrics.jsonl').exists()

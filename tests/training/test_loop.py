@@ -305,16 +305,17 @@ def test_unknown_monitor(tmp_path):
     training.fit(config, task, tmp_path)
 
 
-def test_dry_run_leaves_nothing(tmp_path, capsys):
+def test_dry_run_leaves_nothing(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   config = toy_task.config()
   task = toy_task.build(config)
-  values = training.fit(config, task, tmp_path / 'run', dry_run=True)
+  values = training.dry_run(config, task)
   assert 'validation/error' in values
-  assert not (tmp_path / 'run').exists()
+  assert not list(tmp_path.iterdir())
   assert 'agree' in capsys.readouterr().out
 
 
-def test_dry_run_notices_a_state_that_does_not_come_back(tmp_path):
+def test_dry_run_notices_a_state_that_does_not_come_back():
   class Forgetful(toy_task.Numbers):
     def set_state(self, state):
       del state
@@ -322,4 +323,4 @@ def test_dry_run_notices_a_state_that_does_not_come_back(tmp_path):
   config = toy_task.config()
   task = toy_task.build(config)._replace(train=lambda seed: Forgetful(seed, 4))
   with pytest.raises(RuntimeError, match='next batch: '):
-    training.fit(config, task, tmp_path, dry_run=True)
+    training.dry_run(config, task)
