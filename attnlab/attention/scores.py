@@ -32,6 +32,9 @@ class Score(NamedTuple):
     init_state: (source_length S) -> what a score that reads the alignments of
       earlier steps starts from; None for all others.
     update: (state, weights [S]) -> the next state.
+    wide: True where apply makes an array of [T, S, A]: the engine then builds
+      scores by blocks of keys, which needs every leaf of prepared to be
+      row-wise in s and scores of a key to depend on that key alone.
   """
 
   init: Callable[[Array, int, int], PyTree]
@@ -42,6 +45,7 @@ class Score(NamedTuple):
   nonnegative: bool = False
   init_state: Callable[[int], PyTree] | None = None
   update: Callable[[PyTree, Array], PyTree] | None = None
+  wide: bool = False
 
 
 def _no_params(rng: Array, query_dim: int, key_dim: int) -> PyTree:
@@ -123,7 +127,7 @@ def additive(*, hidden: int = 128) -> Score:
     projected = project('query', query, params['query'])
     return _hidden_layer(params, projected[:, None, :] + prepared[None, :, :])
 
-  return Score(init, _project_key, apply)
+  return Score(init, _project_key, apply, wide=True)
 
 
 def keys_only(*, hidden: int = 128) -> Score:
