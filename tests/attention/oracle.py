@@ -4,7 +4,25 @@ Written from the formulas of the papers, not from attnlab: it knows the names of
 the parameters and shares no code. Slow, and easy to read.
 """
 
+import inspect
+import math
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Here(NamedTuple):
+  """What a score may know besides one query and one key.
+
+  Attributes:
+    column: the position of the key.
+    seen: the positions of the keys that this query may see.
+    before: the weights of the queries before this one, a row each.
+  """
+
+  column: int
+  seen: list
+  before: list
 
 
 def dot(params, query, key):
@@ -28,6 +46,83 @@ def additive(params, query, key):
 def keys_only(params, query, key):
   del query
   return params['out'] @ np.tanh(params['key'].T @ key + params['bias'])
+
+
+def cosine(params, query, key):
+  lengths = np.linalg.norm(query) * np.linalg.norm(key)
+  return params['beta'] * (query @ key) / lengths if lengths else 0.0
+
+
+def concat(params, query, key):
+  weight = np.concatenate([params['query'], params['key']])
+  return params['out'] @ np.tanh(weight.T @ np.concatenate([query, key]))
+
+
+def concat_linear(params, query, key):
+  weight = np.concatenate([params['query'], params['key']])
+  return weight @ np.concatenate([query, key])
+
+
+def mlp(params, query, key, *, widths, activation):
+  function = {
+    'tanh': np.tanh,
+    'relu': lambda x: np.maximum(x, 0),
+    'gelu': np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2),
+    'silu': lambda x: x / (1 + np.exp(-x)),
+  }[activation]
+  weight = np.concatenate([params['query'], params['key']])
+  layer = weight.T @ np.concatenate([query, key]) + params['bias']
+  for n in range(2, len(widths) + 1):
+    layer = params[f'weight_{n}'].T @ function(layer) + params[f'bias_{n}']
+  return params['out'] @ function(layer)
+
+
+def euclidean(params, query, key, *, sigma):
+  del params
+  return -(np.linalg.norm(query - key) ** 2) / (2 * sigma**2)
+
+
+def inverse_euclidean(params, query, key):
+  del params
+  return 1 / (1 + np.linalg.norm(query - key))
+
+
+def location(params, query, key, here):
+  del key
+  return params['weight'][:, here.column] @ query
+
+
+def kernel(params, query, key, *, features):
+  del params
+  phi = {
+    'elu': lambda x: x + 1 if x > 0 else math.exp(x),
+    'relu': lambda x: max(x, 0),
+    'softplus': lambda x: math.log(1 + math.exp(x)),
+  }[features]
+  return sum(phi(a) * phi(b) for a, b in zip(query, key, strict=True))
+
+
+def location_aware(params, query, key, here, *, start):
+  table = params['filters']
+  half = len(table) // 2
+  if here.before:
+    previous = dict(enumerate(here.before[-1]))
+  elif start == 'uniform':
+    previous = {s: 1 / len(here.seen) for s in here.seen}
+  else:
+    previous = {here.seen[0]: 1.0} if start == 'first' else {}
+  found = sum(
+    table[d] * previous.get(here.column + d - half, 0.0)
+    for d in range(len(table))
+  )
+  inner = params['query'].T @ query + params['key'].T @ key + params['bias']
+  return params['out'] @ np.tanh(inner + params['features'].T @ found)
+
+
+def coverage_aware(params, query, key, here):
+  coverage = sum(weights[here.column] for weights in here.before)
+  inner = params['query'].T @ query + params['key'].T @ key + params['bias']
+  return params['out'] @ np.tanh(inner + params['coverage'] * coverage)
 
 
 def softmax(scores, *, temperature=1.0):
@@ -65,8 +160,9 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
   """Returns context [T, V] and weights [T, S] of one example.
 
   Args:
-    parts: {'score': (params, query, key) -> number, 'normalizer': visible
-      scores -> weights, 'locality', 'position', 'heads': as above}.
+    parts: {'score': (params, query, key, and `here` where it asks for it) ->
+      number, 'normalizer': visible scores -> weights, 'locality', 'position',
+      'heads': as above}.
     params: of the mechanism.
     query: [T, Q].
     key: [S, K].
@@ -84,20 +180,30 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
     for kind, inner in params.items()
   }
   size = len(key)
+  asks = 'here' in inspect.signature(parts['score']).parameters
+  before = []
   weights = np.zeros((len(query), size))
   for t, row in enumerate(query):
     near, factors = [True] * size, np.ones(size)
     if 'locality' in parts:
       near, factors = parts['locality'](params['locality'], row, t, size)
-    seen = [s for s in range(size) if mask[t][s] and near[s]]
-    scores = [parts['score'](params['score'], row, key[s]) for s in seen]
+    visible = [s for s in range(size) if mask[t][s]]
+    seen = [s for s in visible if near[s]]
+    more = [{'here': Here(s, visible, before)} if asks else {} for s in seen]
+    scores = [
+      parts['score'](params['score'], row, key[s], **rest)
+      for s, rest in zip(seen, more, strict=True)
+    ]
     if 'position' in parts:
       scores = [
         e + parts['position'](params['position'], t, s, head, heads)
         for e, s in zip(scores, seen, strict=True)
       ]
     if seen:
-      weights[t, seen] = parts['normalizer'](np.array(scores)) * factors[seen]
+      weights[t, seen] = parts['normalizer'](np.array(scores))
+    # The state of a score has no part in the factors of a window.
+    before.append(weights[t].copy())
+    weights[t] *= factors
   return weights @ value, weights
 
 

@@ -34,6 +34,22 @@ SCORES = {
   'keys_only': Row(
     {'hidden': 3}, {'query': 'attention pooling: any query reads the same'}
   ),
+  'cosine': Row({'beta': 2.0}),
+  'concat': Row({'hidden': 3}),
+  'concat_linear': Row(),
+  'mlp': Row({'widths': (3, 2), 'activation': 'gelu'}),
+  'euclidean': Row({'sigma': 1.5}),
+  'inverse_euclidean': Row(),
+  'location': Row(
+    {'max_length': S + 3},
+    {'permutation': POSITIONAL, 'key': 'a query looks at places, not at keys'},
+  ),
+  'kernel': Row({'features': 'elu'}),
+  'location_aware': Row(
+    {'hidden': 3, 'filters': 2, 'width': 3, 'start': 'uniform'},
+    {'permutation': POSITIONAL},
+  ),
+  'coverage_aware': Row({'hidden': 3}),
 }
 NORMALIZERS = {
   'softmax': Row({'temperature': 0.7}),

@@ -28,6 +28,8 @@ MECHANISMS = [
   f'{name}-{"sigmoid" if name == "concat_linear" else "softmax"}'
   for name in SCORES
 ]
+# Only what no constant leaves unchanged may follow it.
+MECHANISMS += ['concat_linear-sigmoid'] if 'sigmoid' in NORMALIZERS else []
 MECHANISMS += [
   f'{"kernel" if name == "proportional" else "additive"}-{name}'
   for name in NORMALIZERS
@@ -42,6 +44,8 @@ MECHANISMS += [
     'scaled_dot-uniform',
     'keys_only-hardmax',
     'bilinear-softmax-alibi',
+    'location_aware-softmax',
+    'coverage_aware-softmax',
   )
 ]
 every = pytest.mark.parametrize('name', MECHANISMS)
@@ -350,12 +354,14 @@ def test_dependence_on_the_query_is_as_declared(name):
 @every
 def test_gradient_reaches_the_scores_as_declared(name):
   params, query, key, _ = usual(name)[1]
-  normalizer = parts(name)['normalizer']
+  score, normalizer = parts(name)['score'], parts(name)['normalizer']
   assert declared(name).differentiable == (
     'gradient' not in NORMALIZERS[normalizer].excuses
   )
   if declared(name).differentiable:
-    assert np.asarray(key).any()
+    unread = 'key' in SCORES[score].excuses
+    assert np.asarray(key).any() == (not unread)
+    assert np.asarray(query if unread else key).any()
   elif 'multi_head' in name:  # there values and outputs still learn
     silent = (params['query'], params['key'], params['heads'], query, key)
     assert not any(np.asarray(x).any() for x in jax.tree.leaves(silent))
@@ -466,7 +472,10 @@ def test_bad_shapes_are_refused_by_name(change, message):
     run('additive-softmax', query, key, value, **named)
 
 
-@pytest.mark.parametrize('name', ['dot', 'bilinear', 'additive', 'keys_only'])
+@pytest.mark.parametrize(
+  'name',
+  [score for score in SCORES if score not in ('concat_linear', 'location')],
+)
 def test_bad_depths_are_refused_by_name(name):
   query, key, value = arrays()
   with pytest.raises(ValueError, match=r'key has depth 3|key 3'):
@@ -478,7 +487,17 @@ def test_bad_depths_are_refused_by_name(name):
     run('multi_head-additive-softmax', query, key, value[:, :-1])
 
 
-@pytest.mark.parametrize('name', ['dot', 'scaled_dot'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'dot',
+    'scaled_dot',
+    'cosine',
+    'euclidean',
+    'inverse_euclidean',
+    'kernel',
+  ],
+)
 def test_dot_products_refuse_unequal_depths_from_the_start(name):
   with pytest.raises(ValueError, match='query_dim=2 and key_dim=3'):
     build(f'{name}-softmax').init(
@@ -492,7 +511,19 @@ def test_masks_are_booleans(dtype):
     run('dot-softmax', *arrays(), mask=MASK.astype(dtype))
 
 
-@pytest.mark.parametrize('name', ['bilinear', 'additive', 'keys_only'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'bilinear',
+    'additive',
+    'keys_only',
+    'concat',
+    'mlp',
+    'location',
+    'location_aware',
+    'coverage_aware',
+  ],
+)
 def test_depths_of_query_key_and_value_may_differ(name):
   rng = np.random.default_rng(0)
   query, key, value = (
