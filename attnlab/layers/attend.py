@@ -77,14 +77,18 @@ class Attend(nnx.Module):
     memory: attention.Memory,
     *,
     mask: Array | None = None,
-    state: PyTree = (),
+    state: PyTree = None,
     rng: Array | None = None,
     query_start: Array | int = 0,
   ) -> attention.AttentionOutput:
     """Reads a memory: query [B, T, Q], mask [B, 1 or T, S] -> [B, T, V].
 
-    query_start is the position of the first query, as in `attention.attend`.
+    query_start is the position of the first query, and a state of None starts
+    anew, both as in `attention.attend`.
     """
+    if state is None:
+      size = jax.tree.leaves(memory)[0].shape[-2]
+      state = self.init_state(query.shape[0], size)
     return apply(
       self.mechanism,
       self.arrays(),

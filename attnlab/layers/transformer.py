@@ -5,7 +5,8 @@ sub-layer (Xiong et al. 2020).
 """
 
 from collections.abc import Callable
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -121,6 +122,20 @@ class Layer(nnx.Module):
     return x, weights
 
 
+class Past(NamedTuple):
+  """What a decoder layer keeps of the positions before.
+
+  Attributes:
+    cache: the memory of its own positions, filled up to the last one.
+    own: the alignment that the last position had to them.
+    source: the alignment that it had to the source.
+  """
+
+  cache: attention.Memory
+  own: Any
+  source: Any
+
+
 class Stack(nnx.Module):
   """Layers one upon the other, with a last norm where the norm comes first."""
 
@@ -168,63 +183,88 @@ class Stack(nnx.Module):
   ) -> tuple[Array, list[dict[str, Array]]]:
     """Whole sequences: [B, T, D] under mask [B, 1 or T, T]."""
 
-    def read_self(layer, x):
-      return layer.self_attend(x, layer.self_attend.prepare(x, x), mask=mask)
+    def read_self(index, x):
+      layer = self.layers[index].self_attend
+      return layer(x, layer.prepare(x, x), mask=mask)
 
-    return self._run(inputs, read_self, source, source_mask, rng)
+    def read_source(index, x):
+      layer = self.layers[index].cross_attend
+      return layer(x, memories[index], mask=source_mask)
+
+    memories = source or []
+    read = None if source is None else read_source
+    return self._run(inputs, read_self, read, rng)
 
   def step(
     self,
     inputs: Array,
-    caches: list[attention.Memory],
+    past: list[Past],
     position: Array,
     source: list[attention.Memory],
     source_mask: Array,
-  ) -> tuple[Array, list[attention.Memory], list[dict[str, Array]]]:
+  ) -> tuple[Array, list[Past], list[dict[str, Array]]]:
     """One position: [B, 1, D]; the caches grow by a row at `position`."""
-    grown = []
+    past = list(past)
 
-    def read_self(layer, x):
-      row = layer.self_attend.prepare(x, x)
+    def read_self(index, x):
+      layer = self.layers[index].self_attend
       cache = jax.tree.map(
         lambda cache, row: jax.lax.dynamic_update_slice_in_dim(
           cache, row.astype(cache.dtype), position, axis=-2
         ),
-        caches[len(grown)],
-        row,
+        past[index].cache,
+        layer.prepare(x, x),
       )
-      grown.append(cache)
       length = jax.tree.leaves(cache)[0].shape[-2]
       visible = jnp.arange(length) <= position
       mask = jnp.broadcast_to(visible, (x.shape[0], 1, length))
-      return layer.self_attend(x, cache, mask=mask)
+      out = layer(
+        x, cache, mask=mask, state=past[index].own, query_start=position
+      )
+      past[index] = past[index]._replace(cache=cache, own=out.state)
+      return out
 
-    outputs, weights = self._run(inputs, read_self, source, source_mask, None)
-    return outputs, grown, weights
+    def read_source(index, x):
+      out = self.layers[index].cross_attend(
+        x,
+        source[index],
+        mask=source_mask,
+        state=past[index].source,
+        query_start=position,
+      )
+      past[index] = past[index]._replace(source=out.state)
+      return out
 
-  def empty_caches(
-    self, batch: int, length: int, depth: int, dtype: Any
-  ) -> list[attention.Memory]:
-    """A cache of `length` positions a layer, to be filled by `step`."""
+    outputs, weights = self._run(inputs, read_self, read_source, None)
+    return outputs, past, weights
+
+  def empty_past(
+    self,
+    batch: int,
+    length: int,
+    source_length: int,
+    depth: int,
+    dtype: Any,
+  ) -> list[Past]:
+    """Room for `length` positions a layer, to be filled by `step`."""
     zeros = jnp.zeros((batch, length, depth), dtype)
     return [
-      jax.tree.map(jnp.zeros_like, layer.self_attend.prepare(zeros, zeros))
+      Past(
+        jax.tree.map(jnp.zeros_like, layer.self_attend.prepare(zeros, zeros)),
+        layer.self_attend.init_state(batch, length),
+        layer.cross_attend.init_state(batch, source_length),
+      )
       for layer in self.layers
     ]
 
-  def _run(self, x, read_self, source, source_mask, rng):
+  def _run(self, x, read_self, read_source, rng):
     rngs = basic.split(rng, len(self.layers))
     records = []
     for index, layer in enumerate(self.layers):
-      read_source = None
-      if source is not None:
-        read_source = lambda x, layer=layer, index=index: layer.cross_attend(
-          x, source[index], mask=source_mask
-        )
       x, weights = layer(
         x,
-        lambda x, layer=layer: read_self(layer, x),
-        read_source,
+        functools.partial(read_self, index),
+        read_source and functools.partial(read_source, index),
         rngs[index],
       )
       records.append(weights)

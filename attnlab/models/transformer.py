@@ -1,7 +1,7 @@
 """The Transformer, with any mechanism inside its heads (Vaswani et al. 2017).
 
 It answers the calls of `models.seq2seq`; the memory is what every layer made of
-the source, and the carry the cache of every layer's own past.
+the source, and the carry every layer's own past.
 """
 
 from typing import Any
@@ -79,9 +79,9 @@ class Transformer(nnx.Module):
     }
 
   def init_carry(self, memory: PyTree, length: int) -> PyTree:
-    """Empty caches for `length` target positions."""
-    batch = memory['mask'].shape[0]
-    return self.decoder.empty_caches(batch, length, self.depth, self.dtype)
+    """Empty caches for `length` target positions, and no alignment yet."""
+    batch, _, size = memory['mask'].shape
+    return self.decoder.empty_past(batch, length, size, self.depth, self.dtype)
 
   def step(self, memory: PyTree, carry: PyTree, token: Array, position: Array):
     """One word: token [B] -> logits [B, V], carry, weights [B, S].

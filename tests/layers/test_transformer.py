@@ -24,9 +24,17 @@ MECHANISM = attention.heads.multi_head(
 )
 
 
-def build(*, cross, norm, layers=1, dropout=0.0, dtype=jnp.float32):
+def build(
+  *,
+  cross,
+  norm,
+  layers=1,
+  dropout=0.0,
+  dtype=jnp.float32,
+  mechanism=MECHANISM,
+):
   return transformer.Stack(
-    MECHANISM,
+    mechanism,
     D,
     F,
     layers=layers,
@@ -138,17 +146,37 @@ def test_torch_with_the_same_weights(cross, norm):
   assert set(records[0]) == names
 
 
-def test_a_step_with_a_cache_equals_the_whole():
-  stack = build(cross=True, norm='pre', layers=2)
+def with_heads(score, position=None):
+  inner = attention.compose(
+    score=score,
+    normalizer=attention.normalizers.softmax(),
+    position=position,
+  )
+  return attention.heads.multi_head(
+    inner, num_heads=HEADS, head_dim=D // HEADS, out_dim=D
+  )
+
+
+@pytest.mark.parametrize(
+  'mechanism',
+  [
+    MECHANISM,
+    with_heads(attention.scores.dot(), attention.positions.alibi()),
+    with_heads(attention.scores.location(max_length=S)),
+    with_heads(attention.scores.location_aware(hidden=3, filters=2, width=3)),
+    with_heads(attention.scores.coverage_aware(hidden=3)),
+  ],
+  ids=['scaled_dot', 'alibi', 'location', 'location_aware', 'coverage_aware'],
+)
+def test_a_step_with_a_cache_equals_the_whole(mechanism):
+  stack = build(cross=True, norm='pre', layers=2, mechanism=mechanism)
   x, states = arrays()
   source = stack.prepare_source(states)
   whole, records = stack(x, CAUSAL, source, SOURCE_MASK)
-  caches = stack.empty_caches(B, T, D, x.dtype)
-  step = jax.jit(
-    lambda x, caches, t: stack.step(x, caches, t, source, SOURCE_MASK)
-  )
+  past = stack.empty_past(B, T, S, D, x.dtype)
+  step = jax.jit(lambda x, past, t: stack.step(x, past, t, source, SOURCE_MASK))
   for t in range(T):
-    out, caches, weights = step(x[:, t : t + 1], caches, t)
+    out, past, weights = step(x[:, t : t + 1], past, t)
     np.testing.assert_allclose(out, whole[:, t : t + 1], atol=2e-6)
     for now, record in zip(weights, records, strict=True):
       np.testing.assert_allclose(
