@@ -643,6 +643,6 @@ def _additive_row(
 # How `location_aware` begins.
 _STARTS: Mapping[str, Callable[[Array], Array]] = {
   'uniform': lambda seen: seen / jnp.maximum(seen.sum(), 1),
-  'first': lambda seen: seen * (jnp.cumsum(seen) == 1),
+  'first': lambda seen: jnp.where(jnp.cumsum(seen) == 1, seen, 0),
   'zeros': jnp.zeros_like,
 }

@@ -27,9 +27,8 @@ MASKS = {
 MECHANISMS = [
   f'{name}-{"sigmoid" if name == "concat_linear" else "softmax"}'
   for name in SCORES
+  if name != 'concat_linear' or 'sigmoid' in NORMALIZERS
 ]
-# Only what no constant leaves unchanged may follow it.
-MECHANISMS += ['concat_linear-sigmoid'] if 'sigmoid' in NORMALIZERS else []
 MECHANISMS += [
   f'{"kernel" if name == "proportional" else "additive"}-{name}'
   for name in NORMALIZERS
