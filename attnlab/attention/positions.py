@@ -48,7 +48,7 @@ def relative_bias(*, distance: int = 16) -> Position:
   def apply(params, rows, columns, head, heads):
     del head, heads
     steps = jnp.clip(columns[None, :] - rows[:, None], -distance, distance)
-    return params['bias'][steps + distance]
+    return jnp.asarray(params['bias'])[steps + distance]
 
   return Position(init, apply)
 
