@@ -134,9 +134,93 @@ def uniform(scores):
   return np.full(len(scores), 1 / len(scores))
 
 
+def sigmoid(scores):
+  return 1 / (1 + np.exp(-scores))
+
+
+def smooth(scores):
+  return sigmoid(scores) / sigmoid(scores).sum()
+
+
+def proportional(scores):
+  return scores / scores.sum()
+
+
+def sparsemax(scores):
+  # Martins & Astudillo 2016, algorithm 1.
+  ordered = sorted(scores, reverse=True)
+  size = max(
+    k
+    for k in range(1, len(scores) + 1)
+    if 1 + k * ordered[k - 1] > sum(ordered[:k])
+  )
+  return np.maximum(scores - (sum(ordered[:size]) - 1) / size, 0)
+
+
+def entmax(scores, *, alpha):
+  # Peters et al. 2019, algorithm 2: bisection.
+  scores = (alpha - 1) * scores
+  weigh = lambda tau: np.maximum(scores - tau, 0) ** (1 / (alpha - 1))
+  low, high = scores.max() - 1, scores.max()
+  for _ in range(100):
+    middle = (low + high) / 2
+    low, high = (middle, high) if weigh(middle).sum() > 1 else (low, middle)
+  return weigh(low)
+
+
+def topk(scores, *, k):
+  order = sorted(range(len(scores)), key=lambda j: (-scores[j], j))[:k]
+  weights = np.zeros(len(scores))
+  weights[order] = softmax(scores[order])
+  return weights
+
+
 def hardmax(scores):
   weights = np.zeros(len(scores))
   weights[list(scores).index(max(scores))] = 1
+  return weights
+
+
+def straight_through(scores, *, temperature):
+  del temperature
+  return hardmax(scores)
+
+
+def gumbel(scores, *, temperature):
+  # Without random numbers.
+  return softmax(scores, temperature=temperature)
+
+
+def gumbel_st(scores, *, temperature):
+  del temperature
+  return hardmax(scores)
+
+
+def sample(scores):
+  # Without random numbers.
+  return hardmax(scores)
+
+
+def monotonic(scores, *, before):
+  """One row after `before`; all keys, -inf for those that are not seen.
+
+  Raffel et al. 2017, eq. 9: who took k before passes k .. j-1 and takes j.
+  """
+  take = np.array([sigmoid(e) if e > -np.inf else 0 for e in scores])
+  weights = np.zeros(len(scores))
+  for j in range(len(scores)):
+    for k in range(j + 1):
+      weights[j] += take[j] * before[k] * np.prod(1 - take[k:j])
+  return weights
+
+
+def monotonic_hard(scores, *, before):
+  weights = np.zeros(len(scores))
+  if any(before):
+    for j in range(list(before).index(1), len(scores)):
+      if scores[j] > -np.inf and sigmoid(scores[j]) >= 0.5:
+        weights[j] = 1
+        break
   return weights
 
 
@@ -161,8 +245,9 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
 
   Args:
     parts: {'score': (params, query, key, and `here` where it asks for it) ->
-      number, 'normalizer': visible scores -> weights, 'locality', 'position',
-      'heads': as above}.
+      number, 'normalizer': visible scores -> weights (or all scores, and the
+      row `before`, where it asks for that), 'locality', 'position', 'heads': as
+      above}.
     params: of the mechanism.
     query: [T, Q].
     key: [S, K].
@@ -183,6 +268,8 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
   asks = 'here' in inspect.signature(parts['score']).parameters
   before = []
   weights = np.zeros((len(query), size))
+  normalizer = parts['normalizer']
+  follows = 'before' in inspect.signature(normalizer).parameters
   for t, row in enumerate(query):
     near, factors = [True] * size, np.ones(size)
     if 'locality' in parts:
@@ -199,9 +286,14 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
         e + parts['position'](params['position'], t, s, head, heads)
         for e, s in zip(scores, seen, strict=True)
       ]
-    if seen:
-      weights[t, seen] = parts['normalizer'](np.array(scores))
-    # The state of a score has no part in the factors of a window.
+    if follows:
+      spread = np.full(size, -np.inf)
+      spread[seen] = scores
+      last = before[-1] if before else np.eye(size)[0]
+      weights[t] = normalizer(spread, before=last)
+    elif seen:
+      weights[t, seen] = normalizer(np.array(scores))
+    # A state has no part in the factors of a window.
     before.append(weights[t].copy())
     weights[t] *= factors
   return weights @ value, weights

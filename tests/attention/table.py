@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 T, S, D = 3, 5, 4
 POSITIONAL = 'positions count, not keys alone'
+STEP = 'a step function of the scores'
+BIASED = 'its gradient is that of another function, by definition'
 
 
 class Row(NamedTuple):
@@ -54,7 +56,19 @@ SCORES = {
 NORMALIZERS = {
   'softmax': Row({'temperature': 0.7}),
   'uniform': Row({}, {'gradient': 'the mask alone decides, not the scores'}),
-  'hardmax': Row({}, {'gradient': 'a step function of the scores'}),
+  'sigmoid': Row(),
+  'smooth': Row(),
+  'proportional': Row(),
+  'sparsemax': Row(),
+  'entmax': Row({'alpha': 1.3}),
+  'topk': Row({'k': 2}),
+  'hardmax': Row({}, {'gradient': STEP}),
+  'straight_through': Row({'temperature': 0.7}, {'differences': BIASED}),
+  'gumbel': Row({'temperature': 0.7}),
+  'gumbel_st': Row({'temperature': 0.7}, {'differences': BIASED}),
+  'sample': Row({}, {'gradient': 'a draw; without rng a step function'}),
+  'monotonic': Row({}, {'permutation': POSITIONAL}),
+  'monotonic_hard': Row({}, {'permutation': POSITIONAL, 'gradient': STEP}),
 }
 LOCALITIES = {
   'local_m': Row(
