@@ -133,8 +133,8 @@ def entmax(*, alpha: float = 1.5) -> Normalizer:
   tau is such that the weights sum to one; alpha = 1 is softmax, 2 sparsemax.
   tau is found by Newton's method, from below, to the last bit that counts:
   neither sorted nor bisected. Backwards, J g = s g - s (s . g) / sum s with
-  s = p^(2 - alpha) on the support (Correia et al. 2019, prop. 1); first-order
-  and higher derivatives in reverse mode.
+  s = p^(2 - alpha) on the support, as in Correia et al. 2019; derivatives of
+  any order, in reverse mode.
 
   Cost: O(TS) in each of some five to ten passes; memory of two arrays [T, S],
   and for the gradient the weights alone.
@@ -200,7 +200,7 @@ def hardmax() -> Normalizer:
 
 
 def straight_through(*, temperature: float = 1.0) -> Normalizer:
-  """Hardmax forward, softmax(z/t) backward (Bengio et al. 2013, sec. 4).
+  """Hardmax forward, softmax(z/t) backward (Bengio et al. 2013).
 
   The gradient is that of another function: biased. Cost: O(TS).
 
