@@ -180,7 +180,10 @@ PAIRS = [
   for score in configs.choices('attention.score')
   if score != 'concat_linear'  # which no softmax may follow
 ]
-PAIRS += [('additive', n) for n in configs.choices('attention.normalizer')]
+PAIRS += [
+  ('kernel' if n == 'proportional' else 'additive', n)
+  for n in configs.choices('attention.normalizer')
+]
 
 
 @pytest.mark.parametrize(

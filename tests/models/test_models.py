@@ -240,7 +240,7 @@ PAIRS = [
   if score != 'concat_linear'  # which no softmax may follow
 ]
 PAIRS += [
-  ('additive', normalizer)
+  ('kernel' if normalizer == 'proportional' else 'additive', normalizer)
   for normalizer in configs.choices('attention.normalizer')
   if normalizer != 'softmax'
 ]
