@@ -1,11 +1,12 @@
 """Benchmarks: what they read and what they set; they are run by hand."""
 
 import importlib.util
+import json
 import pathlib
 
 import pytest
 
-PATH = pathlib.Path(__file__).parents[1] / 'benchmarks' / 'translation_speed.py'
+FOLDER = pathlib.Path(__file__).parents[1] / 'benchmarks'
 LOG = """\
 12:00:00 - INFO - joeynmt.model - Total params: 7445760
 12:00:01 - Epoch   1, Step:       10, Batch Acc: 0.1, Tokens per Sec:      770,
@@ -15,12 +16,17 @@ LOG = """\
 """
 
 
-@pytest.fixture(scope='module')
-def speed():
-  spec = importlib.util.spec_from_file_location('translation_speed', PATH)
+def load(name):
+  path = FOLDER / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
+
+
+@pytest.fixture(scope='module')
+def speed():
+  return load('translation_speed')
 
 
 def test_warm_up_is_left_out_of_joeynmts_log(speed):
@@ -50,3 +56,22 @@ def test_steps_follow_joeynmts_log(speed, capsys):
   with pytest.raises(SystemExit):
     speed.main(['--data=x', '--steps=15'])
   assert 'multiple of 10' in capsys.readouterr().err
+
+
+def test_gradient_estimators_are_measured_on_a_small_problem(
+  monkeypatch, tmp_path, capsys
+):
+  bench = load('gradient_estimators')
+  rows = bench.rows()
+  assert {'exact', 'reinforce_leave_one_out_4', 'gumbel_st_1'} <= set(rows)
+  assert 'reinforce_leave_one_out_1' not in rows
+  monkeypatch.setattr(bench, 'rows', lambda: {'exact': rows['exact']})
+  monkeypatch.setattr(bench, 'PROBLEMS', 1)
+  assert bench.main(['--keys=3', '--draws=5', f'--out={tmp_path}']) == 0
+  assert 'exact' in capsys.readouterr().out
+  entry = json.loads((tmp_path / 'gradient_estimators.json').read_text())
+  assert entry['figures']['exact/bias'] == pytest.approx(0, abs=1e-5)
+  assert entry['figures']['exact/cosine'] == pytest.approx(1, abs=1e-5)
+  with pytest.raises(SystemExit):
+    bench.main(['--draws=1'])
+  assert 'not above 1' in capsys.readouterr().err

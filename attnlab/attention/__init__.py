@@ -10,6 +10,7 @@ out.context, out.weights
 """
 
 from attnlab.attention import (
+  estimators,
   heads,
   locality,
   masks,
@@ -33,6 +34,7 @@ __all__ = [
   'Place',
   'attend',
   'compose',
+  'estimators',
   'heads',
   'locality',
   'masks',
