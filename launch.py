@@ -26,11 +26,11 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import functools
 import hashlib
-import inspect
 import itertools
 import json
 import pathlib
 import sys
+import textwrap
 from typing import Any
 
 from absl import flags
@@ -628,39 +628,39 @@ def _directories(
 
 
 def _list():
-  """Prints what there is, with one line each."""
-  sections: list[tuple[str, dict[str, str]]] = [
-    (
-      'experiments',
-      {
-        f'experiments/{name}.py': configs.docstring(path)
-        for name, path in configs.experiments().items()
-      },
-    )
-  ]
-  for path in configs.PARTS:
-    rows = {
-      name: configs.first_line(function.__doc__)
-      for name, function in sorted(configs.choices(path).items())
-    }
-    sections.append((f'{path}.name', rows))
-  from attnlab.attention import masks
+  """Prints what there is, with a line and the settings of each."""
+  from attnlab.report import parts
 
-  rows = {
-    name: configs.first_line(function.__doc__)
-    for name, function in vars(masks).items()
-    if inspect.isfunction(function)
-    and not name.startswith('_')
-    and function.__module__ == masks.__name__
-  }
-  sections.append(('masks (attnlab.attention.masks)', rows))
-  for title, rows in sections:
-    if rows:
-      print(title)
-      width = max(map(len, rows))
-      for name, text in rows.items():
-        print(f'  {name:<{width}}  {text}'.rstrip())
-      print()
+  print('experiments')
+  for name, path in configs.experiments().items():
+    print(f'  experiments/{name}.py  {configs.docstring(path)}')
+  for section in parts.everything():
+    print(f'\n{section.title}')
+    if section.shared:
+      print(_indented(parts.call('all', section.shared), 2))
+    width = max(map(len, section.choices))
+    for name, choice in sorted(section.choices.items()):
+      print(f'  {name:<{width}}  {choice.summary}'.rstrip())
+      own = {
+        key: value
+        for key, value in choice.settings.items()
+        if key not in section.shared
+      }
+      if own:
+        print(_indented(parts.call('', own)[1:-1], width + 4))
+
+
+def _indented(text: str, width: int) -> str:
+  """A text of several lines of 80 columns, each with blanks before it."""
+  before = ' ' * width
+  return textwrap.fill(
+    text,
+    80,
+    initial_indent=before,
+    subsequent_indent=before,
+    break_on_hyphens=False,
+    break_long_words=False,
+  )
 
 
 if __name__ == '__main__':
