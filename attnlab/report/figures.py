@@ -241,6 +241,101 @@ def alignment(
   return figure
 
 
+def sheet(
+  panels: Mapping[str, np.ndarray],
+  source_words: Sequence[str],
+  target_words: Sequence[str],
+  *,
+  gold: Gold | None = None,
+  columns: int = 5,
+) -> 'Figure':
+  """Weights of several mechanisms on one example, side by side.
+
+  Args:
+    panels: name -> [T, S] floats from 0 to 1; darker is more, black is 1.
+    source_words: S words, along the foot of each column of panels.
+    target_words: T words, beside each row of panels.
+    gold: as in `alignment`.
+    columns: panels in a row.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: there is no panel, or one is not [T, S].
+  """
+  from matplotlib.colors import Normalize
+  from matplotlib.patches import Rectangle
+
+  if not panels:
+    raise ValueError('panels is empty')
+  shape = (len(target_words), len(source_words))
+  for name, weights in panels.items():
+    if np.shape(weights) != shape:
+      raise ValueError(f'panels[{name!r}] has shape {np.shape(weights)}')
+  sure, possible = _links(gold, shape)
+  columns = min(columns, len(panels))
+  rows = -(-len(panels) // columns)
+  cell, font = 0.135, 6.5
+  with _style():
+    left = _inches(target_words, font) + 0.1
+    below = _inches(source_words, font) + 0.1
+    width, height = cell * shape[1], cell * shape[0]
+    gap, title = 0.16, 0.24
+    whole = left + columns * (width + gap)
+    tall = below + rows * (height + title) + 0.05
+    figure = _figure(whole, tall)
+    figure.set_layout_engine('none')
+    for number, (name, weights) in enumerate(panels.items()):
+      row, column = divmod(number, columns)
+      bottom = tall - 0.05 - (row + 1) * (height + title)
+      axes = figure.add_axes(
+        (
+          (left + column * (width + gap)) / whole,
+          bottom / tall,
+          width / whole,
+          height / tall,
+        )
+      )
+      axes.imshow(
+        weights,
+        cmap='Greys',
+        norm=Normalize(0.0, 1.0),
+        aspect='auto',
+        interpolation='nearest',
+      )
+      size = min(7.5, 7.5 * (width + gap - 0.04) / _inches([name], 7.5))
+      axes.set_title(name, fontsize=size, pad=3)
+      last = number + columns >= len(panels)
+      axes.set_xticks(
+        range(shape[1]),
+        source_words if last else [''] * shape[1],
+        rotation=90,
+        fontsize=font,
+      )
+      axes.set_yticks(
+        range(shape[0]),
+        [''] * shape[0] if column else target_words,
+        fontsize=font,
+      )
+      axes.tick_params(length=0, pad=2)
+      _grid(axes, shape)
+      for links, dash in ((possible, (0, (2.0, 1.4))), (sure, '-')):
+        for s, t in links:
+          axes.add_patch(
+            Rectangle(
+              (s - 0.44, t - 0.44),
+              0.88,
+              0.88,
+              fill=False,
+              edgecolor=_GOLD,
+              linewidth=0.8,
+              linestyle=dash,
+            )
+          )
+  return figure
+
+
 def shaded_text(
   sentences: Sequence[Sequence[str]],
   weights: Sequence[np.ndarray],
