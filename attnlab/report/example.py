@@ -23,9 +23,10 @@ TARGET = ('im', 'Park', 'sah', 'die', 'Katze', 'den', 'Hund')
 GOLD = ((5, 0), (6, 0), (7, 1), (2, 2), (0, 3), (1, 4), (3, 5), (4, 6))
 DEPTH = 8
 HEADS = 8
-# What a function needs that has no default, by the name of the argument.
+# Arguments that have no default, or one too large for eight words, by name.
 ARGUMENTS: Mapping[str, Any] = {
   'lengths': 6,
+  'half_width': 2,
   'left': 1,
   'right': 2,
   'size': 3,
@@ -42,7 +43,6 @@ def arrays() -> tuple[np.ndarray, np.ndarray]:
   words = sorted(set(SOURCE))
   vectors = np.linalg.qr(random.normal(size=(DEPTH, DEPTH)))[0]
   key = np.stack([vectors[words.index(word)] for word in SOURCE])
-  key += random.normal(size=key.shape) * 0.12
   query = np.zeros((len(TARGET), DEPTH))
   for s, t in GOLD:
     query[t] += key[s]
@@ -54,15 +54,26 @@ def arrays() -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-def arguments(choice: parts.Choice) -> dict[str, Any] | None:
-  """Settings for a choice without defaults; None if one is not known."""
-  found = {}
+def arguments(
+  choice: parts.Choice, given: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """The arguments with which a choice is drawn.
+
+  Args:
+    choice: any part.
+    given: arguments that are known; what has a default may be left to it.
+
+  Returns:
+    Those given, and what this example asks for; None if one is not known.
+  """
+  found = dict(given)
   for name, default in choice.settings.items():
-    if default is not parts.REQUIRED:
+    if name in found:
       continue
-    if name not in ARGUMENTS:
+    if name in ARGUMENTS:
+      found[name] = ARGUMENTS[name]
+    elif default is parts.REQUIRED:
       return None
-    found[name] = ARGUMENTS[name]
   return found
 
 

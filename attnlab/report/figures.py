@@ -825,13 +825,21 @@ def save(figure: 'Figure', path: str | pathlib.Path) -> list[pathlib.Path]:
     The two files that were written.
   """
   path = pathlib.Path(path)
+  pdf = path.with_name(f'{path.name}.pdf')
+  png = save_png(figure, path)
+  with _style(), _as_outlines(figure):
+    figure.savefig(pdf, metadata={'CreationDate': None, 'Producer': None})
+  return [png, pdf]
+
+
+def save_png(figure: 'Figure', path: str | pathlib.Path) -> pathlib.Path:
+  """Writes the PNG of `save` alone, and returns its path."""
+  path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  png, pdf = (path.with_name(path.name + s) for s in ('.png', '.pdf'))
+  png = path.with_name(f'{path.name}.png')
   with _style():
     figure.savefig(png, dpi=200, metadata={'Software': None})
-    with _as_outlines(figure):
-      figure.savefig(pdf, metadata={'CreationDate': None, 'Producer': None})
-  return [png, pdf]
+  return png
 
 
 @contextlib.contextmanager

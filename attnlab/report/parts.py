@@ -125,7 +125,7 @@ def describe(
   name: str, function: Callable, settings: Mapping[str, Any] | None = None
 ) -> Choice:
   """Reads a function's docstring and, unless given, its settings."""
-  paragraphs, meanings = _read(inspect.getdoc(function) or '')
+  paragraphs, meanings = read(inspect.getdoc(function) or '')
   if settings is None:
     parameters = inspect.signature(function).parameters.values()
     settings = {p.name: p.default for p in parameters}
@@ -142,21 +142,11 @@ def call(name: str, settings: Mapping[str, Any]) -> str:
   return f'{name}({", ".join(words)})'
 
 
-def remarks(choice: Choice, head: str) -> str:
-  """The sentences of a docstring that begin with 'Cost:' and the like."""
-  for paragraph in choice.text:
-    # A remark may follow another in one paragraph, or stand alone.
-    found = re.search(
-      rf'(?:^|(?<=[.:;] )){re.escape(head)}:? (.*?)(?= (?:Cost|Not d\w+): |$)',
-      paragraph,
-    )
-    if found:
-      return found[1]
-  return ''
+def read(doc: str) -> tuple[list[str], dict[str, str]]:
+  """A docstring -> its paragraphs, and what it says of each argument.
 
-
-def _read(doc: str) -> tuple[list[str], dict[str, str]]:
-  """A docstring -> its paragraphs, and what it says of each argument."""
+  What stands under Returns and Raises is in neither.
+  """
   paragraphs: list[str] = []
   meanings: dict[str, str] = {}
   head, current = '', ''

@@ -1,0 +1,344 @@
+"""docs/: the catalogue of mechanisms and the table of what goes together.
+
+  python -m attnlab.report.catalogue
+
+writes docs/catalogue.md with its pictures, and docs/support.md, from the code
+alone: docstrings, settings, declarations and docs/references.bib.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+import inspect
+import pathlib
+import re
+import sys
+from typing import Any, NamedTuple
+
+from attnlab.report import parts, references
+
+IMAGES = 'images/catalogue'
+_MADE = (
+  '<!-- Written by python -m attnlab.report.catalogue: change the docstrings, '
+  'not this page. -->'
+)
+
+
+class Page(NamedTuple):
+  """One section of the catalogue.
+
+  Attributes:
+    title: its head, and the name of its picture in small letters.
+    about: a sentence or two below it.
+    section: its choices.
+  """
+
+  title: str
+  about: str
+  section: parts.Section
+
+
+def pages() -> list[Page]:
+  """The sections that have a choice."""
+  found = [
+    Page(
+      'Scores',
+      'How similar is a query to a key. Those with parameters (*) are drawn '
+      'after these were fitted to the outlined cells, under softmax where it '
+      'takes them.',
+      parts.of_config('attention.score'),
+    ),
+    Page(
+      'Normalisers',
+      'From scores to weights, all drawn from the same scores (dot), but for '
+      'those that do not take them. One that draws is drawn once.',
+      parts.of_config('attention.normalizer'),
+    ),
+    Page(
+      'Localities',
+      'A window over the keys that follows the query, drawn around dot and '
+      'softmax.',
+      parts.of_config('attention.locality'),
+    ),
+    Page(
+      'Positions',
+      'What the distance of query and key adds to any score, drawn with dot '
+      'and softmax in the first of eight heads.',
+      parts.of_config('attention.position'),
+    ),
+    Page(
+      'Masks',
+      'What may be seen (dark), as functions of positions; `&`, `|` and `~` '
+      'combine them.',
+      parts.of_library('masks'),
+    ),
+    Page(
+      'Heads and hops',
+      'A mechanism around any mechanism, here scaled_dot and softmax; the '
+      'weights are the mean over heads.',
+      parts.of_library('heads'),
+    ),
+    Page(
+      'Papers',
+      'The compositions of papers by name.',
+      parts.of_library('papers'),
+    ),
+    Page(
+      'Estimators',
+      'Gradients through a hard choice.',
+      parts.of_library('estimators'),
+    ),
+  ]
+  return [page for page in found if page.section.choices]
+
+
+def render() -> str:
+  """Returns docs/catalogue.md."""
+  from attnlab.report import example
+
+  found = pages()
+  contents = ', '.join(
+    f'[{page.title}](#{page.title.lower().replace(" ", "-")})' for page in found
+  )
+  words = ' '.join(example.SOURCE), ' '.join(example.TARGET)
+  blocks = [
+    _MADE,
+    '# Catalogue of mechanisms',
+    'A mechanism is a **score**, a **normaliser**, and, where it has them, a '
+    '**locality**, a **position** and **heads**, under a **mask**. [What goes '
+    f'together](support.md) is a page of its own. {contents}.',
+    f'All pictures show one example, the words of *{words[1]}* (rows) asking '
+    f'those of *{words[0]}* (columns). Darker is more; outlined cells are the '
+    'links that are right. Equal words have equal keys, so that what looks at '
+    'the words alone cannot tell the three articles apart.',
+  ]
+  cited: dict[str, str] = {}
+  for page in found:
+    blocks += [f'## {page.title}', page.about]
+    if page.title != 'Estimators':
+      picture = f'{IMAGES}/{stem(page)}.png'
+      blocks.append(f'![{page.title}: weights on the example]({picture})')
+    for choice in page.section.choices.values():
+      block = entry(choice, page.section.flag)
+      cited |= references.cited(
+        ' '.join([choice.summary, *choice.text, *choice.meanings.values()])
+      )
+      blocks.append(block)
+  blocks += ['## References', bibliography(cited)]
+  return '\n\n'.join(blocks) + '\n'
+
+
+def stem(page: Page) -> str:
+  """The name of a page's picture."""
+  return page.title.lower().replace(' ', '_')
+
+
+def entry(choice: parts.Choice, flag: str) -> str:
+  """One mechanism: its formula, text, declarations, settings and flag."""
+  lines = [f'### {choice.name}', '', _summary(choice.summary), '']
+  lines += [line for text in choice.text for line in (_text(text), '')]
+  if flag:
+    lines.append(f'- flag: `--config.{flag}={choice.name}`')
+  elif isinstance(choice.make, type) is False:
+    module = choice.make.__module__.rpartition('.')[2]
+    call = parts.call(choice.name, choice.settings)
+    lines.append(f'- call: `attention.{module}.{call}`')
+  for name, default in choice.settings.items():
+    shown = name if default is parts.REQUIRED else f'{name}={default!r}'
+    meaning = choice.meanings.get(name, '')
+    lines.append(f'- `{shown}`' + (f': {_text(meaning)}' if meaning else ''))
+  lines += [f'- {line}' for line in declarations(choice)]
+  return '\n'.join(lines).rstrip()
+
+
+def declarations(choice: parts.Choice) -> list[str]:
+  """What a part declares where that is not the ordinary, and its gradient."""
+  made = build(choice)
+  if not hasattr(made, '_field_defaults'):
+    return []
+  _, meanings = parts.read(inspect.getdoc(type(made)) or '')
+  found = []
+  for name, usual in made._field_defaults.items():
+    value = getattr(made, name)
+    if name == 'init_state' and value is not None:
+      found.append('stateful: reads the alignments of the steps before')
+    if name == 'differentiable' or not isinstance(usual, bool):
+      continue
+    if value != usual:
+      found.append(f'`{name}={value}`: {_text(meanings.get(name, ""))}')
+  text = ' '.join([choice.summary, *choice.text])
+  smooth = getattr(made, 'differentiable', 'Not differentiable' not in text)
+  return [*found, f'differentiable: {"yes" if smooth else "no"}']
+
+
+def build(choice: parts.Choice, **given: Any) -> Any:
+  """A part as it is drawn; None where it needs what is not known here."""
+  from attnlab.report import example
+
+  arguments = example.arguments(choice, given)
+  return None if arguments is None else choice.make(**arguments)
+
+
+def bibliography(keys: Mapping[str, str]) -> str:
+  """The references of a page, one a line.
+
+  Raises:
+    ValueError: docs/references.bib has no entry for one.
+  """
+  entries = references.read()
+  for key, citation in keys.items():
+    if key not in entries:
+      raise ValueError(
+        f'{citation}: docs/references.bib has no entry {key}; add one'
+      )
+  return '\n'.join(
+    f'- <a id="{key}"></a>`{key}`: {references.sentence(entries[key])}'
+    for key in sorted(keys)
+  )
+
+
+def _summary(line: str) -> str:
+  """'Name, formula (Paper).' with the formula set as code."""
+  cite = r'(?: \([^()]*\b\d{4}\b[^()]*\).*|\.)'
+  if found := re.fullmatch(rf'([^,(:]+), (.+?)({cite})', line):
+    name, middle, rest = found.groups()
+    formula, colon, remark = middle.partition(': ')
+    middle = f'`{formula}`' + (f': {_text(remark)}' if colon else '')
+    return f'**{_text(name)}**, {middle}{_text(rest)}'
+  if found := re.fullmatch(rf'([^:]+): (.+?)({cite})', line):
+    name, formula, rest = found.groups()
+    return f'**{_text(name)}**, `{formula}`{_text(rest)}'
+  return f'**{_text(line)}**'
+
+
+def _text(text: str) -> str:
+  """A docstring's text as Markdown, with links for citations."""
+  pieces = text.split('`')
+  for n in range(0, len(pieces), 2):
+    escaped = re.sub(r'([\\*_<>|\[\]#~$])', r'\\\1', pieces[n])
+    pieces[n] = references.linked(escaped)
+  return '`'.join(pieces)
+
+
+# Pictures.
+
+
+def pictures() -> dict[str, dict[str, Any]]:
+  """Returns {stem of a page: {title of a panel: weights [T, S]}}."""
+  return {
+    stem(page): panels
+    for page in pages()
+    if (panels := _panels(page))
+  }
+
+
+def _panels(page: Page) -> dict[str, Any]:
+  from attnlab import attention
+  from attnlab.report import example
+
+  score, normalizer = attention.scores, attention.normalizers
+  found = {}
+  for name, choice in page.section.choices.items():
+    mechanism: Any = None
+    title = name
+    if page.title == 'Masks':
+      mask = build(choice)
+      if mask is not None:
+        shape = len(example.TARGET), len(example.SOURCE)
+        found[name] = 0.6 * attention.masks.dense(mask, (), *shape)
+      continue
+    if page.title == 'Scores':
+      mechanism, other = _first(
+        lambda other: attention.compose(
+          score=choice.make(), normalizer=other.make()
+        ),
+        'attention.normalizer',
+        'softmax',
+      )
+      title += '' if other == 'softmax' else f', {other}'
+    elif page.title == 'Normalisers':
+      mechanism, other = _first(
+        lambda other: attention.compose(
+          score=other.make(), normalizer=choice.make()
+        ),
+        'attention.score',
+        'dot',
+      )
+      title += '' if other == 'dot' else f', {other}'
+    elif page.title in ('Localities', 'Positions'):
+      kind = 'locality' if page.title == 'Localities' else 'position'
+      mechanism = attention.compose(
+        score=score.dot(),
+        normalizer=normalizer.softmax(),
+        **{kind: build(choice)},
+      )
+    elif page.title == 'Heads and hops':
+      inner = attention.compose(
+        score=score.scaled_dot(), normalizer=normalizer.softmax()
+      )
+      mechanism = build(choice, mechanism=inner)
+    elif page.title == 'Papers':
+      mechanism = build(choice)
+    if mechanism is None:
+      continue
+    weights, fitted = example.weights(mechanism)
+    found[title + ('*' if fitted else '')] = weights
+  return found
+
+
+def _first(make: Callable[[parts.Choice], Any], path: str, wanted: str):
+  """What `make` makes of the wanted choice, or of the first that it takes."""
+  choices = parts.of_config(path).choices
+  names = [wanted, *(name for name in choices if name != wanted)]
+  for name in names:
+    try:
+      return make(choices[name]), name
+    except ValueError:
+      continue
+  raise ValueError(f'{path}: nothing goes with it')
+
+
+def draw(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Writes the pictures as folder/STEM.png."""
+  import numpy as np
+
+  from attnlab.report import example, figures
+
+  written = []
+  for name, panels in pictures().items():
+    gold = np.array(example.GOLD), np.zeros((0, 2), np.int32)
+    figure = figures.sheet(
+      panels,
+      example.SOURCE,
+      example.TARGET,
+      gold=None if name == 'masks' else gold,
+    )
+    written.append(figures.save_png(figure, folder / name))
+  return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Writes the pages, and the pictures unless told not to."""
+  parser = argparse.ArgumentParser(
+    prog='python -m attnlab.report.catalogue',
+    description=(__doc__ or '').splitlines()[0],
+  )
+  parser.add_argument('--out', type=pathlib.Path, default='docs')
+  parser.add_argument(
+    '--no_pictures', action='store_true', help='write the text alone'
+  )
+  options = parser.parse_args(arguments)
+  from attnlab.report import support
+
+  options.out.mkdir(parents=True, exist_ok=True)
+  for name, make in (('catalogue', render), ('support', support.render)):
+    path = options.out / f'{name}.md'
+    path.write_text(make(), encoding='utf-8')
+    print(path)
+  if not options.no_pictures:
+    for path in draw(options.out / IMAGES):
+      print(path)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,280 @@
+"""docs/support.md: what goes together, found by trying every pair.
+
+Each cell is a composition that is built and run in shapes alone, on a tiny
+example. What does not compose is refused with the nearest that does; its reason
+is printed below the table.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import inspect
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from attnlab import attention
+from attnlab.report import catalogue, parts
+
+_WIDTH = 8
+_BATCH, _LENGTH, _WORDS = 2, 3, 11
+# Of models, by the name of the setting.
+_TINY = {
+  'embedding': _WIDTH,
+  'hidden': _WIDTH,
+  'depth': _WIDTH,
+  'heads': 2,
+  'layers': 1,
+}
+_KINDS = {
+  'score': 'attention.score',
+  'normalizer': 'attention.normalizer',
+  'locality': 'attention.locality',
+  'position': 'attention.position',
+}
+# With what a part is tried, where it goes with that.
+_USUAL = {'score': 'additive', 'normalizer': 'softmax'}
+
+Try = Callable[[], Any]
+Table = dict[str, dict[str, str]]
+
+
+def render() -> str:
+  """Returns docs/support.md."""
+  reasons: dict[str, int] = {}
+  choices = {
+    kind: parts.of_config(path).choices for kind, path in _KINDS.items()
+  }
+  blocks = [
+    '<!-- Written by python -m attnlab.report.catalogue, which tries every '
+    'cell. -->',
+    '# What goes together',
+    'Every pair of parts is composed and run in shapes alone: ✓ runs, a '
+    'number is refused with the reason below. A part that is not named in a '
+    'table is softmax or additive, where the pair takes it, or else the first '
+    'that it takes. [The catalogue](catalogue.md) says what the parts are.',
+    '## Score and normaliser',
+    _markdown(pairs('score', 'normalizer'), reasons),
+  ]
+  for kind, title in (('score', 'Score'), ('normalizer', 'Normaliser')):
+    table: Table = {name: {} for name in choices[kind]}
+    for other in ('locality', 'position'):
+      for name, row in pairs(kind, other).items():
+        table[name] |= row
+    for name, row in with_masks(kind).items():
+      table[name] |= row
+    blocks += [
+      f'## {title} with locality, position and mask',
+      _markdown(table, reasons),
+    ]
+  blocks += ['## Part and model', _markdown(in_models(), reasons)]
+  if reasons:
+    blocks += [
+      '## Reasons',
+      '\n'.join(
+        f'{number}. {reason}' for reason, number in reasons.items()
+      ),
+    ]
+  return '\n\n'.join(blocks) + '\n'
+
+
+def pairs(kind: str, other: str) -> Table:
+  """Tries every choice of a kind with every one of another.
+
+  Args:
+    kind: 'score', 'normalizer', 'locality' or 'position': the rows.
+    other: another of them: the columns.
+
+  Returns:
+    {row: {column: '' or why it is refused}}.
+  """
+  return {
+    name: {
+      column: attempt(lambda given={kind: name, other: column}: _run(given))
+      for column in parts.of_config(_KINDS[other]).choices
+    }
+    for name in parts.of_config(_KINDS[kind]).choices
+  }
+
+
+def with_masks(kind: str) -> Table:
+  """Tries every choice of a kind under every mask, as `pairs`."""
+  masks = {
+    name: catalogue.build(choice)
+    for name, choice in parts.of_library('masks').choices.items()
+  }
+  return {
+    name: {
+      column: attempt(lambda name=name, mask=mask: _run({kind: name}, mask))
+      for column, mask in masks.items()
+      if mask is not None
+    }
+    for name in parts.of_config(_KINDS[kind]).choices
+  }
+
+
+def in_models() -> Table:
+  """Tries every part, and every paper, in every model that takes one."""
+  columns = models()
+  table: Table = {}
+  for kind, path in _KINDS.items():
+    for name in parts.of_config(path).choices:
+      try:
+        mechanism = compose({kind: name})
+      except ValueError as error:
+        table[name] = dict.fromkeys(columns, _one_line(error))
+        continue
+      table[name] = {
+        column: attempt(lambda run=run, mechanism=mechanism: run(mechanism))
+        for column, run in columns.items()
+      }
+  for name, choice in parts.of_library('papers').choices.items():
+    mechanism = catalogue.build(choice)
+    if mechanism is not None:
+      table[f'papers.{name}'] = {
+        column: attempt(lambda run=run, mechanism=mechanism: run(mechanism))
+        for column, run in columns.items()
+      }
+  return table
+
+
+def models() -> dict[str, Callable[[attention.Attention], Any]]:
+  """Returns {model: runs it, tiny, around a mechanism}."""
+  found = {}
+  for task, run in (('model', _translate), ('classification:model', _classify)):
+    for name, choice in parts.of_config(task).choices.items():
+      tiny = {k: v for k, v in _TINY.items() if k in choice.settings}
+      if 'pool' not in choice.settings:
+        found[name] = _runner(run, choice, tiny)
+        continue
+      if 'heads' in tiny:
+        del tiny['heads']
+      for pool, kind in parts.pools().choices.items():
+        if 'mechanism' in inspect.signature(kind.make.__init__).parameters:
+          settings = {**tiny, 'pool': pool}
+          found[f'{name}, {pool}'] = _runner(run, choice, settings)
+  # A model that runs without a mechanism holds none.
+  return {name: run for name, run in found.items() if attempt(run, None)}
+
+
+def compose(given: Mapping[str, str]) -> attention.Attention:
+  """The mechanism of some parts, with others that go with them.
+
+  Raises:
+    ValueError: those given go with none; the message is that of the usual.
+  """
+  sections = {
+    kind: parts.of_config(path).choices for kind, path in _KINDS.items()
+  }
+  free = [kind for kind in _USUAL if kind not in given]
+  first: ValueError | None = None
+  for candidate in _candidates(free, sections):
+    try:
+      return attention.compose(
+        **{
+          kind: catalogue.build(sections[kind][name])
+          for kind, name in {**candidate, **given}.items()
+        }
+      )
+    except ValueError as error:
+      first = first or error
+  raise first or ValueError('there is nothing to compose')
+
+
+def _candidates(free: list[str], sections: Mapping) -> Iterable[dict]:
+  """The usual others first, and then each other one in turn."""
+  usual = {kind: _USUAL[kind] for kind in free}
+  yield usual
+  for kind in free:
+    for name in sections[kind]:
+      if name != usual[kind]:
+        yield {**usual, kind: name}
+
+
+def attempt(run: Callable, *arguments: Any) -> str:
+  """Traces a function; returns '', or why it is refused.
+
+  A ValueError is a refusal. Anything else is a fault of ours, and its text
+  begins with 'fails:'.
+  """
+  try:
+    jax.eval_shape(lambda: run(*arguments))
+  except ValueError as error:
+    return _one_line(error)
+  except Exception as error:  # noqa: BLE001 - it is what the page must show
+    return f'fails: {type(error).__name__}: {_one_line(error)}'
+  return ''
+
+
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error).split())
+
+
+def _run(given: Mapping[str, str], mask: Any = None) -> Any:
+  """A mechanism on a batch of one example, as the library is used."""
+  mechanism = compose(given)
+  params = mechanism.init(
+    jax.random.key(0), query_dim=_WIDTH, key_dim=_WIDTH, value_dim=_WIDTH
+  )
+  x = jnp.zeros((1, _LENGTH, _WIDTH))
+  return attention.attend(
+    mechanism, params, x, x, x, mask=mask, rng=jax.random.key(1)
+  )
+
+
+def _runner(run: Callable, choice: parts.Choice, settings: Mapping) -> Callable:
+  def one(mechanism):
+    try:
+      return run(choice, settings, mechanism)
+    except ValueError as error:
+      if 'bidirectional' not in choice.settings:
+        raise
+      # States of both directions are twice as deep as a query.
+      run(choice, {**settings, 'bidirectional': False}, mechanism)
+      raise ValueError(
+        f'{error}; runs with model.bidirectional=False'
+      ) from error
+
+  return one
+
+
+def _translate(choice, settings, mechanism):
+  """Teacher forcing, and one step of decoding."""
+  model = choice.make(
+    _WORDS, _WORDS, mechanism, nnx.Rngs(0), jnp.float32, **settings
+  )
+  words = jnp.ones((_BATCH, _LENGTH), jnp.int32)
+  logits, _ = model({'source': words, 'target': words}, jax.random.key(0))
+  memory = model.encode(words)
+  carry = model.init_carry(memory, _LENGTH)
+  step = model.step(memory, carry, words[:, 0], jnp.int32(0))
+  return logits, step
+
+
+def _classify(choice, settings, mechanism):
+  """One forward pass of a classifier."""
+  model = choice.make(
+    _WORDS, 2, mechanism, nnx.Rngs(0), jnp.float32, **settings
+  )
+  shape = (_BATCH, *(_LENGTH,) * model.rank)
+  logits, _ = model({'tokens': jnp.ones(shape, jnp.int32)}, jax.random.key(0))
+  return logits
+
+
+def _markdown(table: Table, reasons: dict[str, int]) -> str:
+  """A table of marks; a reason that is new gets the next number."""
+  columns = list(dict.fromkeys(c for row in table.values() for c in row))
+  lines = [
+    f'| | {" | ".join(columns)} |',
+    f'| --- |{" :---: |" * len(columns)}',
+  ]
+  for name, row in table.items():
+    cells = (_mark(row[column], reasons) for column in columns)
+    lines.append(f'| {name} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def _mark(reason: str, reasons: dict[str, int]) -> str:
+  if not reason:
+    return '✓'
+  return str(reasons.setdefault(reason, len(reasons) + 1))
