@@ -7,19 +7,34 @@ alone: docstrings, settings, declarations and docs/references.bib.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import inspect
 import pathlib
 import re
 import sys
 from typing import Any, NamedTuple
 
-from attnlab.report import parts, references
+import numpy as np
+
+from attnlab import attention
+from attnlab.report import example, figures, parts, references, support
 
 IMAGES = 'images/catalogue'
 _MADE = (
   '<!-- Written by python -m attnlab.report.catalogue: change the docstrings, '
   'not this page. -->'
+)
+_ABOUT = (
+  'A mechanism is a **score**, a **normaliser**, and, where it has them, a '
+  '**locality**, a **position** and **heads**, under a **mask**. [What goes '
+  'together](support.md) is a page of its own, and [the guide](guide.md) says '
+  'how to write and add one.'
+)
+_EXAMPLE = (
+  'All pictures show one example, the words of *{target}* (rows) asking those '
+  'of *{source}* (columns). Darker is more; outlined cells are the links that '
+  'are right. Equal words have equal keys, so that what looks at the words '
+  'alone cannot tell the three articles apart.'
 )
 
 
@@ -93,23 +108,20 @@ def pages() -> list[Page]:
 
 def render() -> str:
   """Returns docs/catalogue.md."""
-  from attnlab.report import example
-
   found = pages()
   contents = ', '.join(
     f'[{page.title}](#{page.title.lower().replace(" ", "-")})' for page in found
   )
-  words = ' '.join(example.SOURCE), ' '.join(example.TARGET)
+  words = {
+    'source': ' '.join(example.SOURCE),
+    'target': ' '.join(example.TARGET),
+  }
   blocks = [
     _MADE,
     '# Catalogue of mechanisms',
-    'A mechanism is a **score**, a **normaliser**, and, where it has them, a '
-    '**locality**, a **position** and **heads**, under a **mask**. [What goes '
-    f'together](support.md) is a page of its own. {contents}.',
-    f'All pictures show one example, the words of *{words[1]}* (rows) asking '
-    f'those of *{words[0]}* (columns). Darker is more; outlined cells are the '
-    'links that are right. Equal words have equal keys, so that what looks at '
-    'the words alone cannot tell the three articles apart.',
+    _ABOUT,
+    _EXAMPLE.format(**words),
+    f'{contents}.',
   ]
   cited: dict[str, str] = {}
   for page in found:
@@ -152,7 +164,7 @@ def entry(choice: parts.Choice, flag: str) -> str:
 
 def declarations(choice: parts.Choice) -> list[str]:
   """What a part declares where that is not the ordinary, and its gradient."""
-  made = build(choice)
+  made = example.build(choice)
   if not hasattr(made, '_field_defaults'):
     return []
   _, meanings = parts.read(inspect.getdoc(type(made)) or '')
@@ -168,14 +180,6 @@ def declarations(choice: parts.Choice) -> list[str]:
   text = ' '.join([choice.summary, *choice.text])
   smooth = getattr(made, 'differentiable', 'Not differentiable' not in text)
   return [*found, f'differentiable: {"yes" if smooth else "no"}']
-
-
-def build(choice: parts.Choice, **given: Any) -> Any:
-  """A part as it is drawn; None where it needs what is not known here."""
-  from attnlab.report import example
-
-  arguments = example.arguments(choice, given)
-  return None if arguments is None else choice.make(**arguments)
 
 
 def bibliography(keys: Mapping[str, str]) -> str:
@@ -224,85 +228,54 @@ def _text(text: str) -> str:
 
 def pictures() -> dict[str, dict[str, Any]]:
   """Returns {stem of a page: {title of a panel: weights [T, S]}}."""
-  return {
-    stem(page): panels
-    for page in pages()
-    if (panels := _panels(page))
-  }
+  return {stem(page): panels for page in pages() if (panels := _panels(page))}
 
 
 def _panels(page: Page) -> dict[str, Any]:
-  from attnlab import attention
-  from attnlab.report import example
-
-  score, normalizer = attention.scores, attention.normalizers
-  found = {}
+  found: dict[str, Any] = {}
   for name, choice in page.section.choices.items():
-    mechanism: Any = None
-    title = name
     if page.title == 'Masks':
-      mask = build(choice)
-      if mask is not None:
+      if (mask := example.build(choice)) is not None:
         shape = len(example.TARGET), len(example.SOURCE)
+        # Grey, so that a sheet of masks is not the blackest of all.
         found[name] = 0.6 * attention.masks.dense(mask, (), *shape)
       continue
-    if page.title == 'Scores':
-      mechanism, other = _first(
-        lambda other: attention.compose(
-          score=choice.make(), normalizer=other.make()
-        ),
-        'attention.normalizer',
-        'softmax',
-      )
-      title += '' if other == 'softmax' else f', {other}'
-    elif page.title == 'Normalisers':
-      mechanism, other = _first(
-        lambda other: attention.compose(
-          score=other.make(), normalizer=choice.make()
-        ),
-        'attention.score',
-        'dot',
-      )
-      title += '' if other == 'dot' else f', {other}'
-    elif page.title in ('Localities', 'Positions'):
-      kind = 'locality' if page.title == 'Localities' else 'position'
-      mechanism = attention.compose(
-        score=score.dot(),
-        normalizer=normalizer.softmax(),
-        **{kind: build(choice)},
-      )
-    elif page.title == 'Heads and hops':
-      inner = attention.compose(
-        score=score.scaled_dot(), normalizer=normalizer.softmax()
-      )
-      mechanism = build(choice, mechanism=inner)
-    elif page.title == 'Papers':
-      mechanism = build(choice)
-    if mechanism is None:
-      continue
-    weights, fitted = example.weights(mechanism)
-    found[title + ('*' if fitted else '')] = weights
+    mechanism, title = _mechanism(page.title, choice)
+    if mechanism is not None:
+      weights, fitted = example.weights(mechanism)
+      found[title + ('*' if fitted else '')] = weights
   return found
 
 
-def _first(make: Callable[[parts.Choice], Any], path: str, wanted: str):
-  """What `make` makes of the wanted choice, or of the first that it takes."""
-  choices = parts.of_config(path).choices
-  names = [wanted, *(name for name in choices if name != wanted)]
-  for name in names:
-    try:
-      return make(choices[name]), name
-    except ValueError:
-      continue
-  raise ValueError(f'{path}: nothing goes with it')
+def _mechanism(title: str, choice: parts.Choice) -> tuple[Any, str]:
+  """The mechanism that shows a choice, None if there is none, and its name."""
+  name = choice.name
+  if title == 'Papers':
+    return example.build(choice), name
+  if title == 'Heads and hops':
+    inner = support.compose({'score': 'scaled_dot', 'normalizer': 'softmax'})
+    return example.build(choice, mechanism=inner), name
+  kinds = {
+    'Scores': 'score',
+    'Normalisers': 'normalizer',
+    'Localities': 'locality',
+    'Positions': 'position',
+  }
+  if title not in kinds:
+    return None, name
+  kind = kinds[title]
+  given = {'score': 'dot', 'normalizer': 'softmax', kind: name}
+  try:
+    return support.compose(given), name
+  except ValueError:
+    # Not everything goes with dot or softmax: what it goes with is said.
+    names = support.complete({kind: name})
+    other = names['normalizer' if kind == 'score' else 'score']
+    return support.compose(names), f'{name}, {other}'
 
 
 def draw(folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes the pictures as folder/STEM.png."""
-  import numpy as np
-
-  from attnlab.report import example, figures
-
   written = []
   for name, panels in pictures().items():
     gold = np.array(example.GOLD), np.zeros((0, 2), np.int32)
@@ -327,8 +300,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     '--no_pictures', action='store_true', help='write the text alone'
   )
   options = parser.parse_args(arguments)
-  from attnlab.report import support
-
   options.out.mkdir(parents=True, exist_ok=True)
   for name, make in (('catalogue', render), ('support', support.render)):
     path = options.out / f'{name}.md'

@@ -77,6 +77,12 @@ def arguments(
   return found
 
 
+def build(choice: parts.Choice, **given: Any) -> Any:
+  """A part as it is drawn; None where it needs what is not known here."""
+  found = arguments(choice, given)
+  return None if found is None else choice.make(**found)
+
+
 def weights(
   mechanism: attention.Attention, *, fit: bool = True
 ) -> tuple[np.ndarray, bool]:

@@ -6,6 +6,7 @@ is printed below the table.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+import functools
 import inspect
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab import attention
-from attnlab.report import catalogue, parts
+from attnlab.report import example, parts
 
 _WIDTH = 8
 _BATCH, _LENGTH, _WORDS = 2, 3, 11
@@ -33,9 +34,19 @@ _KINDS = {
   'position': 'attention.position',
 }
 # With what a part is tried, where it goes with that.
-_USUAL = {'score': 'additive', 'normalizer': 'softmax'}
+USUAL = {'score': 'additive', 'normalizer': 'softmax'}
 
-Try = Callable[[], Any]
+_MADE = (
+  '<!-- Written by python -m attnlab.report.catalogue, which tries every cell. '
+  '-->'
+)
+_ABOUT = (
+  'Every pair of parts is composed and run in shapes alone: ✓ runs, a number '
+  'is refused with the reason below. A part that is not named in a table is '
+  'softmax or additive, where the pair takes it, or else the first that it '
+  'takes. [The catalogue](catalogue.md) says what the parts are.'
+)
+
 Table = dict[str, dict[str, str]]
 
 
@@ -46,13 +57,9 @@ def render() -> str:
     kind: parts.of_config(path).choices for kind, path in _KINDS.items()
   }
   blocks = [
-    '<!-- Written by python -m attnlab.report.catalogue, which tries every '
-    'cell. -->',
+    _MADE,
     '# What goes together',
-    'Every pair of parts is composed and run in shapes alone: ✓ runs, a '
-    'number is refused with the reason below. A part that is not named in a '
-    'table is softmax or additive, where the pair takes it, or else the first '
-    'that it takes. [The catalogue](catalogue.md) says what the parts are.',
+    _ABOUT,
     '## Score and normaliser',
     _markdown(pairs('score', 'normalizer'), reasons),
   ]
@@ -71,9 +78,7 @@ def render() -> str:
   if reasons:
     blocks += [
       '## Reasons',
-      '\n'.join(
-        f'{number}. {reason}' for reason, number in reasons.items()
-      ),
+      '\n'.join(f'{number}. {reason}' for reason, number in reasons.items()),
     ]
   return '\n\n'.join(blocks) + '\n'
 
@@ -100,7 +105,7 @@ def pairs(kind: str, other: str) -> Table:
 def with_masks(kind: str) -> Table:
   """Tries every choice of a kind under every mask, as `pairs`."""
   masks = {
-    name: catalogue.build(choice)
+    name: example.build(choice)
     for name, choice in parts.of_library('masks').choices.items()
   }
   return {
@@ -116,28 +121,38 @@ def with_masks(kind: str) -> Table:
 def in_models() -> Table:
   """Tries every part, and every paper, in every model that takes one."""
   columns = models()
-  table: Table = {}
+  return {
+    name: {column: in_model(run, mechanism) for column, run in columns.items()}
+    for name, mechanism in mechanisms().items()
+  }
+
+
+def in_model(run: Callable, mechanism: attention.Attention | str) -> str:
+  """Why a model refuses a mechanism, or '' if it runs; a str is a reason."""
+  if isinstance(mechanism, str):
+    return mechanism
+  return attempt(lambda: run(mechanism))
+
+
+def mechanisms() -> dict[str, attention.Attention | str]:
+  """Returns {part or paper: a mechanism with it, or why there is none}."""
+  found: dict[str, Any] = {}
   for kind, path in _KINDS.items():
     for name in parts.of_config(path).choices:
+      # A score and a normaliser may share a name.
+      label = f'{name} ({kind})' if name in found else name
       try:
-        mechanism = compose({kind: name})
+        found[label] = compose({kind: name})
       except ValueError as error:
-        table[name] = dict.fromkeys(columns, _one_line(error))
-        continue
-      table[name] = {
-        column: attempt(lambda run=run, mechanism=mechanism: run(mechanism))
-        for column, run in columns.items()
-      }
+        found[label] = _one_line(error)
   for name, choice in parts.of_library('papers').choices.items():
-    mechanism = catalogue.build(choice)
+    mechanism = example.build(choice)
     if mechanism is not None:
-      table[f'papers.{name}'] = {
-        column: attempt(lambda run=run, mechanism=mechanism: run(mechanism))
-        for column, run in columns.items()
-      }
-  return table
+      found[f'papers.{name}'] = mechanism
+  return found
 
 
+@functools.cache
 def models() -> dict[str, Callable[[attention.Attention], Any]]:
   """Returns {model: runs it, tiny, around a mechanism}."""
   found = {}
@@ -147,8 +162,7 @@ def models() -> dict[str, Callable[[attention.Attention], Any]]:
       if 'pool' not in choice.settings:
         found[name] = _runner(run, choice, tiny)
         continue
-      if 'heads' in tiny:
-        del tiny['heads']
+      tiny.pop('heads', None)
       for pool, kind in parts.pools().choices.items():
         if 'mechanism' in inspect.signature(kind.make.__init__).parameters:
           settings = {**tiny, 'pool': pool}
@@ -163,30 +177,42 @@ def compose(given: Mapping[str, str]) -> attention.Attention:
   Raises:
     ValueError: those given go with none; the message is that of the usual.
   """
-  sections = {
-    kind: parts.of_config(path).choices for kind, path in _KINDS.items()
-  }
-  free = [kind for kind in _USUAL if kind not in given]
+  return _compose(complete(given))
+
+
+def complete(given: Mapping[str, str]) -> dict[str, str]:
+  """{'score': 'dot'} with the names of the others that go with it.
+
+  Raises:
+    ValueError: as `compose`.
+  """
+  free = [kind for kind in USUAL if kind not in given]
   first: ValueError | None = None
-  for candidate in _candidates(free, sections):
+  for candidate in _candidates(free):
     try:
-      return attention.compose(
-        **{
-          kind: catalogue.build(sections[kind][name])
-          for kind, name in {**candidate, **given}.items()
-        }
-      )
+      _compose({**candidate, **given})
     except ValueError as error:
       first = first or error
+    else:
+      return {**candidate, **given}
   raise first or ValueError('there is nothing to compose')
 
 
-def _candidates(free: list[str], sections: Mapping) -> Iterable[dict]:
+def _compose(names: Mapping[str, str]) -> attention.Attention:
+  return attention.compose(
+    **{
+      kind: example.build(parts.of_config(_KINDS[kind]).choices[name])
+      for kind, name in names.items()
+    }
+  )
+
+
+def _candidates(free: list[str]) -> Iterable[dict[str, str]]:
   """The usual others first, and then each other one in turn."""
-  usual = {kind: _USUAL[kind] for kind in free}
+  usual = {kind: USUAL[kind] for kind in free}
   yield usual
   for kind in free:
-    for name in sections[kind]:
+    for name in parts.of_config(_KINDS[kind]).choices:
       if name != usual[kind]:
         yield {**usual, kind: name}
 
@@ -201,7 +227,7 @@ def attempt(run: Callable, *arguments: Any) -> str:
     jax.eval_shape(lambda: run(*arguments))
   except ValueError as error:
     return _one_line(error)
-  except Exception as error:  # noqa: BLE001 - it is what the page must show
+  except Exception as error:  # It is what the page must show.
     return f'fails: {type(error).__name__}: {_one_line(error)}'
   return ''
 
