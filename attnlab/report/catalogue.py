@@ -238,7 +238,13 @@ def _panels(page: Page) -> dict[str, Any]:
       if (mask := example.build(choice)) is not None:
         shape = len(example.TARGET), len(example.SOURCE)
         # Grey, so that a sheet of masks is not the blackest of all.
-        found[name] = 0.6 * attention.masks.dense(mask, (), *shape)
+        drawn = {
+          key: value
+          for key, value in (example.arguments(choice, {}) or {}).items()
+          if not isinstance(value, tuple)
+        }
+        title = parts.call(name, drawn) if drawn else name
+        found[title] = 0.6 * attention.masks.dense(mask, (), *shape)
       continue
     mechanism, title = _mechanism(page.title, choice)
     if mechanism is not None:
