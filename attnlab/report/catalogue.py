@@ -201,17 +201,19 @@ def bibliography(keys: Mapping[str, str]) -> str:
 
 
 def _summary(line: str) -> str:
-  """'Name, formula (Paper).' with the formula set as code."""
-  cite = r'(?: \([^()]*\b\d{4}\b[^()]*\).*|\.)'
-  if found := re.fullmatch(rf'([^,(:]+), (.+?)({cite})', line):
-    name, middle, rest = found.groups()
-    formula, colon, remark = middle.partition(': ')
-    middle = f'`{formula}`' + (f': {_text(remark)}' if colon else '')
-    return f'**{_text(name)}**, {middle}{_text(rest)}'
-  if found := re.fullmatch(rf'([^:]+): (.+?)({cite})', line):
-    name, formula, rest = found.groups()
-    return f'**{_text(name)}**, `{formula}`{_text(rest)}'
-  return f'**{_text(line)}**'
+  """'Name, formula: remark (Paper).' with the formula set as code."""
+  cite = re.search(r' \([^()]*\b\d{4}\b[^()]*\).*|\.$|$', line)
+  head, rest = line[: cite.start()], cite[0]
+  name, separator, formula = re.fullmatch(
+    r'(.*?)(?:(, |: )(.*))?', head
+  ).groups()
+  if not separator:
+    return f'**{_text(head)}**{_text(rest)}'
+  formula, colon, remark = formula.partition(': ')
+  formal = re.search(r"[=/|^'+*()\[\]]|\w\.\w", formula)
+  formula = f'`{formula}`' if formal else _text(formula)
+  remark = f'{colon}{_text(remark)}'
+  return f'**{_text(name)}**, {formula}{remark}{_text(rest)}'
 
 
 def _text(text: str) -> str:
@@ -238,19 +240,23 @@ def _panels(page: Page) -> dict[str, Any]:
       if (mask := example.build(choice)) is not None:
         shape = len(example.TARGET), len(example.SOURCE)
         # Grey, so that a sheet of masks is not the blackest of all.
-        drawn = {
-          key: value
-          for key, value in (example.arguments(choice, {}) or {}).items()
-          if not isinstance(value, tuple)
-        }
-        title = parts.call(name, drawn) if drawn else name
-        found[title] = 0.6 * attention.masks.dense(mask, (), *shape)
+        found[_drawn(choice)] = 0.6 * attention.masks.dense(mask, (), *shape)
       continue
     mechanism, title = _mechanism(page.title, choice)
     if mechanism is not None:
       weights, fitted = example.weights(mechanism)
       found[title + ('*' if fitted else '')] = weights
   return found
+
+
+def _drawn(choice: parts.Choice) -> str:
+  """The title of a panel, with the arguments that are not the defaults."""
+  given = {
+    name: value
+    for name, value in (example.arguments(choice, {}) or {}).items()
+    if choice.settings[name] != value and not isinstance(value, tuple)
+  }
+  return parts.call(choice.name, given) if given else choice.name
 
 
 def _mechanism(title: str, choice: parts.Choice) -> tuple[Any, str]:
@@ -272,7 +278,7 @@ def _mechanism(title: str, choice: parts.Choice) -> tuple[Any, str]:
   kind = kinds[title]
   given = {'score': 'dot', 'normalizer': 'softmax', kind: name}
   try:
-    return support.compose(given), name
+    return support.compose(given), _drawn(choice)
   except ValueError:
     # Not everything goes with dot or softmax: what it goes with is said.
     names = support.complete({kind: name})

@@ -27,6 +27,7 @@ HEADS = 8
 ARGUMENTS: Mapping[str, Any] = {
   'lengths': 6,
   'half_width': 2,
+  'k': 3,
   'left': 1,
   'right': 2,
   'size': 3,
@@ -130,8 +131,11 @@ def _fit(run: Callable, params: Any) -> tuple[Any, bool]:
   gold[tuple(np.array(GOLD).T[::-1])] = 1.0
 
   def loss(params, rng):
-    mass = jnp.sum(run(params, rng) * gold, axis=-1)
-    return -jnp.mean(jnp.log(mass + 1e-3))
+    found = run(params, rng)
+    mass = jnp.sum(found * gold, axis=-1)
+    # Weights that need not sum to one would otherwise all grow.
+    total = jnp.maximum(jnp.sum(found, axis=-1), 1.0)
+    return -jnp.mean(jnp.log(mass / total + 1e-3))
 
   optimizer = optax.adam(0.03)
 

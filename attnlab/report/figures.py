@@ -304,7 +304,7 @@ def sheet(
         aspect='auto',
         interpolation='nearest',
       )
-      size = min(7.5, 7.5 * (width + gap - 0.04) / _inches([name], 7.5))
+      size = min(7.5, 6.6 * (width + gap) / _inches([name], 7.5))
       axes.set_title(name, fontsize=size, pad=3)
       last = number + columns >= len(panels)
       axes.set_xticks(
