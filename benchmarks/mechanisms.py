@@ -90,8 +90,8 @@ def rows() -> list[Row]:
       {},
     )
   ]
-  for kind in ('score', 'normalizer', 'locality', 'position'):
-    for name in parts.of_config(f'attention.{kind}').choices:
+  for kind, path in parts.kinds().items():
+    for name in parts.of_config(path).choices:
       if (kind, name) != ('normalizer', 'softmax'):  # additive has it
         found.append(_translation(kind, name))
   for name in parts.pools().choices:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnlab import attention
+from attnlab import attention, configs
 from attnlab.report import example, figures, parts, references, support
 
 IMAGES = 'images/catalogue'
@@ -42,68 +42,54 @@ class Page(NamedTuple):
   """One section of the catalogue.
 
   Attributes:
-    title: its head, and the name of its picture in small letters.
+    kind: of the choices, and the name of its picture.
+    title: its head.
     about: a sentence or two below it.
     section: its choices.
   """
 
+  kind: str
   title: str
   about: str
   section: parts.Section
 
 
+# How the choices of a kind are drawn.
+_DRAWN = {
+  'score': (
+    'Those with parameters (*) are drawn after these were fitted to the '
+    'outlined cells, and under softmax where it takes them.'
+  ),
+  'normalizer': (
+    'All are drawn from the same scores, those of dot, but for what does not '
+    'take them. What draws is drawn once.'
+  ),
+  'locality': 'Drawn around dot and softmax.',
+  'position': 'Drawn with dot and softmax in the first of eight heads.',
+  'heads': 'Drawn around dot and softmax: the mean over the heads, fitted (*).',
+  'hops': 'Drawn around dot and softmax, fitted (*).',
+  'masks': 'Dark is seen.',
+}
+
+
 def pages() -> list[Page]:
-  """The sections that have a choice."""
-  found = [
-    Page(
-      'Scores',
-      'How similar is a query to a key. Those with parameters (*) are drawn '
-      'after these were fitted to the outlined cells, under softmax where it '
-      'takes them.',
-      parts.of_config('attention.score'),
-    ),
-    Page(
-      'Normalisers',
-      'From scores to weights, all drawn from the same scores (dot), but for '
-      'those that do not take them. One that draws is drawn once.',
-      parts.of_config('attention.normalizer'),
-    ),
-    Page(
-      'Localities',
-      'A window over the keys that follows the query, drawn around dot and '
-      'softmax.',
-      parts.of_config('attention.locality'),
-    ),
-    Page(
-      'Positions',
-      'What the distance of query and key adds to any score, drawn with dot '
-      'and softmax in the first of eight heads.',
-      parts.of_config('attention.position'),
-    ),
-    Page(
-      'Masks',
-      'What may be seen (dark), as functions of positions; `&`, `|` and `~` '
-      'combine them.',
-      parts.of_library('masks'),
-    ),
-    Page(
-      'Heads and hops',
-      'A mechanism around any mechanism, here scaled_dot and softmax; the '
-      'weights are the mean over heads.',
-      parts.of_library('heads'),
-    ),
-    Page(
-      'Papers',
-      'The compositions of papers by name.',
-      parts.of_library('papers'),
-    ),
-    Page(
-      'Estimators',
-      'Gradients through a hard choice.',
-      parts.of_library('estimators'),
-    ),
-  ]
-  return [page for page in found if page.section.choices]
+  """The sections that have a choice: parts of a config, then the library's."""
+  sections = {
+    kind: parts.of_config(path) for kind, path in parts.kinds().items()
+  }
+  for kind in parts.LIBRARY:
+    if kind not in sections:
+      sections[kind] = parts.of_library(kind)
+  found = []
+  for kind, section in sections.items():
+    if section.choices:
+      # 'Scores: how similar is a query to a key.' is the module's first line.
+      first = next(iter(section.choices.values())).make.__module__
+      line = configs.first_line(sys.modules[first].__doc__)
+      title, _, about = line.partition(': ')
+      about = ' '.join([about[:1].upper() + about[1:], _DRAWN.get(kind, '')])
+      found.append(Page(kind, title.rstrip('.'), about.strip(), section))
+  return found
 
 
 def render() -> str:
@@ -125,9 +111,9 @@ def render() -> str:
   ]
   cited: dict[str, str] = {}
   for page in found:
-    blocks += [f'## {page.title}', page.about]
-    if page.title != 'Estimators':
-      picture = f'{IMAGES}/{stem(page)}.png'
+    blocks += filter(None, [f'## {page.title}', page.about])
+    if page.kind != 'estimators':
+      picture = f'{IMAGES}/{page.kind}.png'
       blocks.append(f'![{page.title}: weights on the example]({picture})')
     for choice in page.section.choices.values():
       block = entry(choice, page.section.flag)
@@ -137,11 +123,6 @@ def render() -> str:
       blocks.append(block)
   blocks += ['## References', bibliography(cited)]
   return '\n\n'.join(blocks) + '\n'
-
-
-def stem(page: Page) -> str:
-  """The name of a page's picture."""
-  return page.title.lower().replace(' ', '_')
 
 
 def entry(choice: parts.Choice, flag: str) -> str:
@@ -164,6 +145,8 @@ def entry(choice: parts.Choice, flag: str) -> str:
 
 def declarations(choice: parts.Choice) -> list[str]:
   """What a part declares where that is not the ordinary, and its gradient."""
+  if 'mechanism' in choice.settings:
+    return []
   made = example.build(choice)
   if not hasattr(made, '_field_defaults'):
     return []
@@ -202,18 +185,27 @@ def bibliography(keys: Mapping[str, str]) -> str:
 
 def _summary(line: str) -> str:
   """'Name, formula: remark (Paper).' with the formula set as code."""
-  cite = re.search(r' \([^()]*\b\d{4}\b[^()]*\).*|\.$|$', line)
-  head, rest = line[: cite.start()], cite[0]
-  name, separator, formula = re.fullmatch(
-    r'(.*?)(?:(, |: )(.*))?', head
-  ).groups()
-  if not separator:
+  cite = re.search(r' \([^()]*\b\d{4}\b[^()]*\).*|\.$', line)
+  start = cite.start() if cite else len(line)
+  head, rest = line[:start], line[start:]
+  name, *more = re.split(', |: ', head, maxsplit=1)
+  if not more:
     return f'**{_text(head)}**{_text(rest)}'
-  formula, colon, remark = formula.partition(': ')
-  formal = re.search(r"[=/|^'+*()\[\]]|\w\.\w", formula)
-  formula = f'`{formula}`' if formal else _text(formula)
-  remark = f'{colon}{_text(remark)}'
-  return f'**{_text(name)}**, {formula}{remark}{_text(rest)}'
+  formula, colon, remark = more[0].partition(': ')
+  if colon and not _formal(formula):
+    return f'**{_text(name)}**, {_text(formula)}: {_code(remark)}{_text(rest)}'
+  return (
+    f'**{_text(name)}**, {_code(formula)}{colon}{_text(remark)}{_text(rest)}'
+  )
+
+
+def _formal(text: str) -> bool:
+  """Whether a text is a formula: it has a sign that sentences have not."""
+  return bool(re.search(r"[=<>/|^'+*()\[\]]|\w\.\w", text))
+
+
+def _code(text: str) -> str:
+  return f'`{text}`' if _formal(text) else _text(text)
 
 
 def _text(text: str) -> str:
@@ -229,21 +221,21 @@ def _text(text: str) -> str:
 
 
 def pictures() -> dict[str, dict[str, Any]]:
-  """Returns {stem of a page: {title of a panel: weights [T, S]}}."""
-  return {stem(page): panels for page in pages() if (panels := _panels(page))}
+  """Returns {kind: {title of a panel: weights [T, S]}}."""
+  return {page.kind: panels for page in pages() if (panels := _panels(page))}
 
 
 def _panels(page: Page) -> dict[str, Any]:
   found: dict[str, Any] = {}
-  for name, choice in page.section.choices.items():
-    if page.title == 'Masks':
+  for choice in page.section.choices.values():
+    if page.kind == 'masks':
       if (mask := example.build(choice)) is not None:
         shape = len(example.TARGET), len(example.SOURCE)
         # Grey, so that a sheet of masks is not the blackest of all.
         found[_drawn(choice)] = 0.6 * attention.masks.dense(mask, (), *shape)
       continue
-    mechanism, title = _mechanism(page.title, choice)
-    if mechanism is not None:
+    mechanism, title = _mechanism(page.kind, choice)
+    if isinstance(mechanism, attention.Attention):
       weights, fitted = example.weights(mechanism)
       found[title + ('*' if fitted else '')] = weights
   return found
@@ -253,32 +245,20 @@ def _drawn(choice: parts.Choice) -> str:
   """The title of a panel, with the arguments that are not the defaults."""
   given = {
     name: value
-    for name, value in (example.arguments(choice, {}) or {}).items()
-    if choice.settings[name] != value and not isinstance(value, tuple)
+    for name, value in (example.arguments(choice) or {}).items()
+    if not isinstance(value, tuple)
   }
   return parts.call(choice.name, given) if given else choice.name
 
 
-def _mechanism(title: str, choice: parts.Choice) -> tuple[Any, str]:
+def _mechanism(kind: str, choice: parts.Choice) -> tuple[Any, str]:
   """The mechanism that shows a choice, None if there is none, and its name."""
   name = choice.name
-  if title == 'Papers':
-    return example.build(choice), name
-  if title == 'Heads and hops':
-    inner = support.compose({'score': 'scaled_dot', 'normalizer': 'softmax'})
-    return example.build(choice, mechanism=inner), name
-  kinds = {
-    'Scores': 'score',
-    'Normalisers': 'normalizer',
-    'Localities': 'locality',
-    'Positions': 'position',
-  }
-  if title not in kinds:
-    return None, name
-  kind = kinds[title]
-  given = {'score': 'dot', 'normalizer': 'softmax', kind: name}
+  given = {'score': 'dot', 'normalizer': 'softmax'}
+  if kind not in parts.kinds():
+    return example.build(choice, support.compose(given)), name
   try:
-    return support.compose(given), _drawn(choice)
+    return support.compose({**given, kind: name}), _drawn(choice)
   except ValueError:
     # Not everything goes with dot or softmax: what it goes with is said.
     names = support.complete({kind: name})
@@ -287,7 +267,7 @@ def _mechanism(title: str, choice: parts.Choice) -> tuple[Any, str]:
 
 
 def draw(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes the pictures as folder/STEM.png."""
+  """Writes the pictures as folder/KIND.png."""
   written = []
   for name, panels in pictures().items():
     gold = np.array(example.GOLD), np.zeros((0, 2), np.int32)

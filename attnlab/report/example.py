@@ -7,6 +7,7 @@ the keys have different norms.
 """
 
 from collections.abc import Callable, Mapping
+import inspect
 from typing import Any
 
 import jax
@@ -23,22 +24,22 @@ TARGET = ('im', 'Park', 'sah', 'die', 'Katze', 'den', 'Hund')
 GOLD = ((5, 0), (6, 0), (7, 1), (2, 2), (0, 3), (1, 4), (3, 5), (4, 6))
 DEPTH = 8
 HEADS = 8
-# Arguments that have no default, or one too large for eight words, by name.
-ARGUMENTS: Mapping[str, Any] = {
+# What has no default, by the name of the argument.
+REQUIRED: Mapping[str, Any] = {
   'lengths': 6,
-  'half_width': 2,
-  'k': 3,
   'left': 1,
   'right': 2,
-  'size': 3,
   'window': 1,
   'step': 2,
+  'size': 3,
   'n': 3,
   'ids': (0, 0, 0, 1, 1, 2, 2, 2),
   'num_heads': 2,
   'head_dim': DEPTH,
   'out_dim': DEPTH,
 }
+# Whose default is too large for eight words.
+SMALLER: Mapping[str, Any] = {'half_width': 2, 'k': 3}
 _STEPS = 150
 
 
@@ -59,33 +60,40 @@ def arrays() -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-def arguments(
-  choice: parts.Choice, given: Mapping[str, Any]
-) -> dict[str, Any] | None:
-  """The arguments with which a choice is drawn.
+def arguments(choice: parts.Choice) -> dict[str, Any] | None:
+  """The arguments with which a choice is drawn, but for its defaults.
 
-  Args:
-    choice: any part.
-    given: arguments that are known; what has a default may be left to it.
+  Those that take a mechanism are not asked for it here.
 
   Returns:
-    Those given, and what this example asks for; None if one is not known.
+    {name: value}, or None if one that is required is not known.
   """
-  found = dict(given)
+  found = {}
   for name, default in choice.settings.items():
-    if name in found:
-      continue
-    if name in ARGUMENTS:
-      found[name] = ARGUMENTS[name]
-    elif default is parts.REQUIRED:
-      return None
+    if name in SMALLER:
+      found[name] = SMALLER[name]
+    elif default is parts.REQUIRED and name != 'mechanism':
+      if name not in REQUIRED:
+        return None
+      found[name] = REQUIRED[name]
   return found
 
 
-def build(choice: parts.Choice, **given: Any) -> Any:
-  """A part as it is drawn; None where it needs what is not known here."""
-  found = arguments(choice, given)
-  return None if found is None else choice.make(**found)
+def build(
+  choice: parts.Choice, mechanism: attention.Attention | None = None
+) -> Any:
+  """A part as it is drawn; None where it needs what is not known here.
+
+  Args:
+    choice: the part.
+    mechanism: for those that are built around one.
+  """
+  found = arguments(choice)
+  if found is None:
+    return None
+  if 'mechanism' not in inspect.signature(choice.make).parameters:
+    return choice.make(**found)
+  return mechanism and choice.make(mechanism, **found)
 
 
 def weights(

@@ -54,13 +54,19 @@ class Section(NamedTuple):
 
 
 # Functions that no config names, by what they return; '' is anything.
-_LIBRARY = {
+LIBRARY = {
   'masks': ('attnlab.attention.masks', 'Mask'),
   'heads': ('attnlab.attention.heads', 'Attention'),
   'papers': ('attnlab.attention.papers', 'Attention'),
   'estimators': ('attnlab.attention.estimators', ''),
 }
 _HEADS = ('Args', 'Attributes', 'Returns', 'Raises', 'Yields')
+
+
+def kinds() -> dict[str, str]:
+  """{'score': 'attention.score', ..}: the parts of a mechanism."""
+  paths = [path for path in configs.PARTS if path.startswith('attention.')]
+  return {path.partition('.')[2]: path for path in paths}
 
 
 def of_config(path: str) -> Section:
@@ -82,9 +88,13 @@ def of_config(path: str) -> Section:
 
 
 def of_library(title: str) -> Section:
-  """The choices among 'masks', 'heads', 'papers' or 'estimators'."""
-  name, returned = _LIBRARY[title]
-  if importlib.util.find_spec(name) is None:
+  """The choices among 'masks', 'heads', 'papers' or 'estimators'.
+
+  What a config can name is left to `of_config`.
+  """
+  name, returned = LIBRARY[title]
+  named = any(part.module == name for part in configs.PARTS.values())
+  if named or importlib.util.find_spec(name) is None:
     return Section(title, '', {})
   module = importlib.import_module(name)
   choices = {
@@ -117,7 +127,7 @@ def pools() -> Section:
 def everything() -> list[Section]:
   """All sections that have a choice, as `launch.py --list` shows them."""
   sections = [of_config(path) for path in configs.PARTS]
-  sections += [pools(), *(of_library(title) for title in _LIBRARY)]
+  sections += [pools(), *(of_library(title) for title in LIBRARY)]
   return [section for section in sections if section.choices]
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from attnlab import attention
 from attnlab.report import example, parts
+from attnlab.tasks import base
 
 _WIDTH = 8
 _BATCH, _LENGTH, _WORDS = 2, 3, 11
@@ -26,12 +27,6 @@ _TINY = {
   'depth': _WIDTH,
   'heads': 2,
   'layers': 1,
-}
-_KINDS = {
-  'score': 'attention.score',
-  'normalizer': 'attention.normalizer',
-  'locality': 'attention.locality',
-  'position': 'attention.position',
 }
 # With what a part is tried, where it goes with that.
 USUAL = {'score': 'additive', 'normalizer': 'softmax'}
@@ -53,9 +48,6 @@ Table = dict[str, dict[str, str]]
 def render() -> str:
   """Returns docs/support.md."""
   reasons: dict[str, int] = {}
-  choices = {
-    kind: parts.of_config(path).choices for kind, path in _KINDS.items()
-  }
   blocks = [
     _MADE,
     '# What goes together',
@@ -64,14 +56,14 @@ def render() -> str:
     _markdown(pairs('score', 'normalizer'), reasons),
   ]
   for kind, title in (('score', 'Score'), ('normalizer', 'Normaliser')):
-    table: Table = {name: {} for name in choices[kind]}
-    for other in ('locality', 'position'):
+    table: Table = {name: {} for name in choices(kind)}
+    for other in (k for k in parts.kinds() if k not in USUAL):
       for name, row in pairs(kind, other).items():
         table[name] |= row
     for name, row in with_masks(kind).items():
       table[name] |= row
     blocks += [
-      f'## {title} with locality, position and mask',
+      f'## {title} with the other parts and masks',
       _markdown(table, reasons),
     ]
   blocks += ['## Part and model', _markdown(in_models(), reasons)]
@@ -83,12 +75,17 @@ def render() -> str:
   return '\n\n'.join(blocks) + '\n'
 
 
+def choices(kind: str) -> Mapping[str, parts.Choice]:
+  """The choices of a kind: 'score', 'normalizer', 'locality' and so on."""
+  return parts.of_config(parts.kinds()[kind]).choices
+
+
 def pairs(kind: str, other: str) -> Table:
   """Tries every choice of a kind with every one of another.
 
   Args:
-    kind: 'score', 'normalizer', 'locality' or 'position': the rows.
-    other: another of them: the columns.
+    kind: of the rows.
+    other: of the columns.
 
   Returns:
     {row: {column: '' or why it is refused}}.
@@ -96,9 +93,9 @@ def pairs(kind: str, other: str) -> Table:
   return {
     name: {
       column: attempt(lambda given={kind: name, other: column}: _run(given))
-      for column in parts.of_config(_KINDS[other]).choices
+      for column in choices(other)
     }
-    for name in parts.of_config(_KINDS[kind]).choices
+    for name in choices(kind)
   }
 
 
@@ -114,7 +111,7 @@ def with_masks(kind: str) -> Table:
       for column, mask in masks.items()
       if mask is not None
     }
-    for name in parts.of_config(_KINDS[kind]).choices
+    for name in choices(kind)
   }
 
 
@@ -137,8 +134,8 @@ def in_model(run: Callable, mechanism: attention.Attention | str) -> str:
 def mechanisms() -> dict[str, attention.Attention | str]:
   """Returns {part or paper: a mechanism with it, or why there is none}."""
   found: dict[str, Any] = {}
-  for kind, path in _KINDS.items():
-    for name in parts.of_config(path).choices:
+  for kind in parts.kinds():
+    for name in choices(kind):
       # A score and a normaliser may share a name.
       label = f'{name} ({kind})' if name in found else name
       try:
@@ -199,12 +196,12 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _compose(names: Mapping[str, str]) -> attention.Attention:
-  return attention.compose(
-    **{
-      kind: example.build(parts.of_config(_KINDS[kind]).choices[name])
-      for kind, name in names.items()
-    }
-  )
+  """As a config does, with the settings that suit a tiny example."""
+  section: dict[str, Any] = {}
+  for kind, name in names.items():
+    settings = example.arguments(choices(kind)[name]) or {}
+    section[kind] = {'name': name, **settings}
+  return base.mechanism(section)
 
 
 def _candidates(free: list[str]) -> Iterable[dict[str, str]]:
@@ -212,7 +209,7 @@ def _candidates(free: list[str]) -> Iterable[dict[str, str]]:
   usual = {kind: USUAL[kind] for kind in free}
   yield usual
   for kind in free:
-    for name in parts.of_config(_KINDS[kind]).choices:
+    for name in choices(kind):
       if name != usual[kind]:
         yield {**usual, kind: name}
 
