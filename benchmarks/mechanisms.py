@@ -65,7 +65,7 @@ class Row(NamedTuple):
     overrides: {path in the config: value}.
     note: what to expect of it, by what its parts declare; why there is no run
       if `refused`.
-    refused: whether the model does not take it.
+    refused: whether the model does not take it, or the run failed.
   """
 
   task: str
@@ -244,12 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(errors.unknown('only', name, [r.name for r in found])))
   folder = given.out / 'results' / 'mechanisms'
   failed = 0
-  for row in found:
+  for number, row in enumerate(found):
     if row.name not in chosen or row.refused:
       continue
-    workdir = given.runs / row.name
+    workdir = given.runs.resolve() / row.name
     if error := run(row, workdir, given.steps):
       print(f'{row.name}: {error}', file=sys.stderr, flush=True)
+      found[number] = row._replace(note=error, refused=True)
       failed += 1
       continue
     entry: dict[str, Any] = results.collect(

@@ -99,14 +99,16 @@ def test_the_page_shows_what_was_run_and_what_was_refused(bench):
   assert 'accuracy' not in page
 
 
-def test_an_unknown_name_is_answered(bench, capsys):
+def test_an_unknown_name_is_answered(bench, rows, monkeypatch, capsys):
+  monkeypatch.setattr(bench, 'rows', lambda: list(rows.values()))
   with pytest.raises(SystemExit):
     bench.main(['--only=translation_score_addtive'])
   message = capsys.readouterr().err
   assert "did you mean 'translation_score_additive'" in message
 
 
-def test_the_page_alone(bench, tmp_path):
+def test_the_page_alone(bench, rows, monkeypatch, tmp_path):
+  monkeypatch.setattr(bench, 'rows', lambda: list(rows.values()))
   assert bench.main(['--only=', f'--out={tmp_path}']) == 0
   page = (tmp_path / 'docs' / 'mechanisms.md').read_text()
   assert page.startswith('<!-- Written by')
