@@ -260,10 +260,14 @@ def _mechanism(kind: str, choice: parts.Choice) -> tuple[Any, str]:
   try:
     return support.compose({**given, kind: name}), _drawn(choice)
   except ValueError:
+    pass
+  try:
     # Not everything goes with dot or softmax: what it goes with is said.
     names = support.complete({kind: name})
-    other = names['normalizer' if kind == 'score' else 'score']
-    return support.compose(names), f'{name}, {other}'
+  except ValueError:
+    return None, name
+  other = names['normalizer' if kind == 'score' else 'score']
+  return support.compose(names), f'{name}, {other}'
 
 
 def draw(folder: pathlib.Path) -> list[pathlib.Path]:

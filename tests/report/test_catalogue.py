@@ -225,12 +225,13 @@ def test_everything_is_drawn(monkeypatch):
     example, 'weights', lambda mechanism: (np.zeros(shape), False)
   )
   panels = catalogue.pictures()
+  alone = {n for n, m in support.mechanisms().items() if isinstance(m, str)}
   for page in catalogue.pages():
     if page.kind == 'estimators':
       continue
     titles = [re.split(r'[(,*]', title)[0] for title in panels[page.kind]]
     for name in page.section.choices:
-      assert name in titles, (
+      assert name in titles or name in alone, (
         f'{name} has no picture: example.REQUIRED lacks one of its arguments'
       )
 
