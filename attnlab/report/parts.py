@@ -53,7 +53,8 @@ class Section(NamedTuple):
   shared: Mapping[str, Any] = types.MappingProxyType({})
 
 
-# Functions that no config names, by what they return; '' is anything.
+# Functions that no config names, by what they return; '' is anything of those
+# whose arguments are settings alone.
 LIBRARY = {
   'masks': ('attnlab.attention.masks', 'Mask'),
   'heads': ('attnlab.attention.heads', 'Attention'),
@@ -103,7 +104,7 @@ def of_library(title: str) -> Section:
     if inspect.isfunction(function)
     and not name.startswith('_')
     and function.__module__ == module.__name__
-    and (not returned or _returned(function) == returned)
+    and (_returned(function) == returned if returned else _settings(function))
   }
   return Section(f'{title} ({module.__name__})', '', choices)
 
@@ -178,6 +179,12 @@ def read(doc: str) -> tuple[list[str], dict[str, str]]:
       elif current:
         meanings[current] += ' ' + line.strip()
   return paragraphs, meanings
+
+
+def _settings(function: Callable) -> bool:
+  """Whether a function takes settings alone, as the choices of a config do."""
+  kinds = {p.kind for p in inspect.signature(function).parameters.values()}
+  return kinds <= {inspect.Parameter.KEYWORD_ONLY}
 
 
 def _returned(function: Callable) -> str:
