@@ -140,11 +140,15 @@ def entry(choice: parts.Choice, flag: str) -> str:
     meaning = choice.meanings.get(name, '')
     lines.append(f'- `{shown}`' + (f': {_text(meaning)}' if meaning else ''))
   lines += [f'- {line}' for line in declarations(choice)]
+  if flag and 'mechanism' not in inspect.signature(choice.make).parameters:
+    lines.append(
+      f'- differentiable: {"yes" if differentiable(choice) else "no"}'
+    )
   return '\n'.join(lines).rstrip()
 
 
 def declarations(choice: parts.Choice) -> list[str]:
-  """What a part declares where that is not the ordinary, and its gradient."""
+  """What a part declares of itself where that is not the ordinary."""
   if 'mechanism' in choice.settings:
     return []
   made = example.build(choice)
@@ -160,9 +164,14 @@ def declarations(choice: parts.Choice) -> list[str]:
       continue
     if value != usual:
       found.append(f'`{name}={value}`: {_text(meanings.get(name, ""))}')
+  return found
+
+
+def differentiable(choice: parts.Choice) -> bool:
+  """Whether a gradient comes through, by declaration or by its docstring."""
   text = ' '.join([choice.summary, *choice.text])
-  smooth = getattr(made, 'differentiable', 'Not differentiable' not in text)
-  return [*found, f'differentiable: {"yes" if smooth else "no"}']
+  smooth = 'Not differentiable' not in text
+  return getattr(example.build(choice), 'differentiable', smooth)
 
 
 def bibliography(keys: Mapping[str, str]) -> str:

@@ -40,7 +40,7 @@ REQUIRED: Mapping[str, Any] = {
 }
 # Whose default is too large for eight words.
 SMALLER: Mapping[str, Any] = {'half_width': 2, 'k': 3}
-_STEPS = 150
+_STEPS = 400
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ def _fit(run: Callable, params: Any) -> tuple[Any, bool]:
     total = jnp.maximum(jnp.sum(found, axis=-1), 1.0)
     return -jnp.mean(jnp.log(mass / total + 1e-3))
 
-  optimizer = optax.adam(0.03)
+  optimizer = optax.adam(0.01)
 
   def step(carry, rng):
     params, state = carry
@@ -155,6 +155,8 @@ def _fit(run: Callable, params: Any) -> tuple[Any, bool]:
     return (optax.apply_updates(params, updates), state), largest
 
   rngs = jax.random.split(jax.random.key(2), _STEPS)
+  # Near even weights at first: what is sparse passes no gradient to a zero.
+  params = jax.tree.map(lambda leaf: 0.3 * leaf, params)
   (params, _), sizes = jax.jit(lambda carry: jax.lax.scan(step, carry, rngs))(
     (params, optimizer.init(params))
   )
