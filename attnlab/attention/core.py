@@ -162,7 +162,7 @@ def compose(
     near, aux = None, {}
     if locality is not None:
       near = locality.apply(
-        _own(params, 'locality'), query, mask, rows, scores.shape[1], rng_window
+        _own(params, 'locality'), query, scores, mask, rows, rng_window
       )
       mask = near.mask if mask is None else near.mask & mask
       aux = dict(near.aux)
@@ -179,6 +179,10 @@ def compose(
         'score': update(score, state['score'], weights[0]),
         'normalizer': update(normalizer, state['normalizer'], after[0]),
       }
+    found = dict(found)
+    if 'log_prob' in aux and 'log_prob' in found:
+      # Two choices, the second given the first.
+      found['log_prob'] = found['log_prob'] + aux['log_prob']
     return weights, {**aux, **found}, state
 
   def apply(

@@ -45,18 +45,7 @@ def padding(lengths: Array) -> Mask:
   Raises:
     ValueError: where the mask is used, if the batch has not B rows.
   """
-  lengths = jnp.asarray(lengths)
-
-  def visible(b, h, i, j):
-    del h, i
-    # An index beyond the end would quietly read the last length.
-    if lengths.ndim and jnp.ndim(b) and b.size != lengths.size:
-      raise ValueError(
-        f'padding has {lengths.size} lengths, but the batch has {b.size} rows'
-      )
-    return j < (lengths[b] if lengths.ndim else lengths)
-
-  return Mask(visible)
+  return _first('padding', jnp.asarray(lengths))
 
 
 def causal() -> Mask:
@@ -72,6 +61,123 @@ def window(*, left: int, right: int) -> Mask:
   if left < 0 or right < 0:
     raise ValueError(f'window({left=}, {right=}): neither may be negative')
   return Mask(lambda b, h, i, j: (j >= i - left) & (j <= i + right))
+
+
+def dilated(*, window: int, step: int) -> Mask:
+  """Every step-th key: j = i + n step, |n| <= window (Beltagy et al. 2020).
+
+  Section 3.1 of the paper ("dilated sliding window"); with step = 1 it is
+  `window(left=window, right=window)`.
+
+  Args:
+    window: how many keys on either side.
+    step: the distance from one to the next, the paper's dilation d.
+  """
+  if window < 0 or step < 1:
+    raise ValueError(
+      f'dilated({window=}, {step=}): window must be 0 or more and step 1 or '
+      'more'
+    )
+
+  def visible(b, h, i, j):
+    del b, h
+    return ((j - i) % step == 0) & (jnp.abs(j - i) <= window * step)
+
+  return Mask(visible)
+
+
+def block(*, size: int) -> Mask:
+  """Keys of the query's own block: i // size == j // size (Qiu et al. 2020).
+
+  The identity permutation of the paper's blockwise attention (section 3.1):
+  positions are cut into blocks of `size`, the last of which may be shorter.
+  """
+  if size < 1:
+    raise ValueError(f'block({size=}): it must be 1 or more')
+  return Mask(lambda b, h, i, j: i // size == j // size)
+
+
+def prefix(n: Array | int) -> Mask:
+  """The first n keys, from everywhere: j < n (Raffel et al. 2020, sec. 3.2.1).
+
+  `causal() | prefix(n)` is the paper's "causal with prefix".
+
+  Args:
+    n: a number, or [B] integers.
+
+  Raises:
+    ValueError: n is negative; or, where the mask is used, the batch has not B
+      rows.
+  """
+  if isinstance(n, int) and n < 0:
+    raise ValueError(f'prefix({n=}): it must be 0 or more')
+  return _first('prefix', jnp.asarray(n))
+
+
+def segment(ids: Array, query_ids: Array | None = None) -> Mask:
+  """Keys of the query's own segment: ids[b, j] == query_ids[b, i].
+
+  Several texts in one row do not see each other.
+
+  Args:
+    ids: of the keys, [B, S] or [S] integers.
+    query_ids: of the queries, [B, T] or [T]; None for those of the keys. A
+      query whose position lies beyond the last id, which a step of a decoder
+      can reach, sees nothing.
+
+  Raises:
+    ValueError: the ids have another rank; or, where the mask is used, there
+      are more positions than ids, or the batch has not B rows.
+  """
+  sides = {
+    'keys': jnp.asarray(ids),
+    'queries': jnp.asarray(ids if query_ids is None else query_ids),
+  }
+  for name, side in sides.items():
+    if side.ndim not in (1, 2):
+      raise ValueError(
+        f'segment: the ids of the {name} have shape {side.shape}: [B, length] '
+        'or [length] was expected'
+      )
+
+  def of(name, b, positions):
+    side = sides[name]
+    if jnp.size(positions) > side.shape[-1]:
+      raise ValueError(
+        f'segment has ids of {side.shape[-1]} {name}, but there are '
+        f'{jnp.size(positions)}'
+      )
+    if side.ndim == 1:
+      return side[positions]
+    _check_batch('segment', 'rows of ids', len(side), b)
+    return side[b, positions]
+
+  def visible(b, h, i, j):
+    del h
+    inside = i < sides['queries'].shape[-1]
+    return (of('queries', b, i) == of('keys', b, j)) & inside
+
+  return Mask(visible)
+
+
+def _first(name: str, counts: Array) -> Mask:
+  """Keys before a count, one for all or one a row of the batch."""
+
+  def visible(b, h, i, j):
+    del h, i
+    if counts.ndim:
+      _check_batch(name, 'lengths', counts.size, b)
+    return j < (counts[b] if counts.ndim else counts)
+
+  return Mask(visible)
+
+
+def _check_batch(name: str, what: str, count: int, batch: Any):
+  # An index beyond the end would quietly read the last row.
+  if jnp.ndim(batch) and batch.size != count:
+    raise ValueError(
+      f'{name} has {count} {what}, but the batch has {batch.size} rows'
+    )
 
 
 def at(mask: Mask | Array | None, length: int, size: int, place: Any):
@@ -90,8 +196,7 @@ def at(mask: Mask | Array | None, length: int, size: int, place: Any):
     return mask
   rows = (place.query + jnp.arange(length))[:, None]
   columns = jnp.arange(size)[None, :]
-  batch, head = (jnp.full((1, 1), x) for x in (place.batch, place.head))
-  visible = mask.visible(batch, head, rows, columns)
+  visible = mask.visible(place.batch, place.head, rows, columns)
   return jnp.broadcast_to(visible, (length, size))
 
 

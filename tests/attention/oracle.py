@@ -224,10 +224,35 @@ def monotonic_hard(scores, *, before):
   return weights
 
 
-def local_m(params, query, row, size, *, half_width):
-  """Returns (which keys are seen, factors) of one query at position `row`."""
+def local_m(params, query, row, scores, *, half_width):
+  """Returns (which keys are seen, factors) of one query at position `row`.
+
+  `scores` has a number for each key that the mask shows and None for others.
+  """
   del params, query
+  size = len(scores)
   return [abs(j - row) <= half_width for j in range(size)], np.ones(size)
+
+
+def local_p(params, query, row, scores, *, half_width):
+  """p_t = S sigmoid(v' tanh(W q)), and a Gaussian about it."""
+  del row
+  size = len(scores)
+  true = max((s + 1 for s in range(size) if scores[s] is not None), default=0)
+  inner = params['out'] @ np.tanh(params['query'].T @ query)
+  centre = true / (1 + np.exp(-inner))
+  away = np.arange(size) - centre
+  near = [abs(s - round(centre)) <= half_width for s in range(size)]
+  return near, np.exp(-(away**2) / (2 * (half_width / 2) ** 2))
+
+
+def local_hard(params, query, row, scores, *, half_width):
+  """The window about the likeliest key."""
+  del params, query, row
+  seen = [s for s, score in enumerate(scores) if score is not None]
+  centre = max(seen, key=lambda s: scores[s]) if seen else 0
+  size = len(scores)
+  return [abs(s - centre) <= half_width for s in range(size)], np.ones(size)
 
 
 def relative_bias(params, row, column, head, heads, *, distance):
@@ -270,32 +295,29 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
   weights = np.zeros((len(query), size))
   normalizer = parts['normalizer']
   follows = 'before' in inspect.signature(normalizer).parameters
+  last = np.eye(size)[0]
   for t, row in enumerate(query):
+    visible = [s for s in range(size) if mask[t][s]]
+    scores = [None] * size
+    for s in visible:
+      here = {'here': Here(s, visible, before)} if asks else {}
+      scores[s] = parts['score'](params['score'], row, key[s], **here)
+      if 'position' in parts:
+        scores[s] += parts['position'](params['position'], t, s, head, heads)
     near, factors = [True] * size, np.ones(size)
     if 'locality' in parts:
-      near, factors = parts['locality'](params['locality'], row, t, size)
-    visible = [s for s in range(size) if mask[t][s]]
+      near, factors = parts['locality'](params['locality'], row, t, scores)
     seen = [s for s in visible if near[s]]
-    more = [{'here': Here(s, visible, before)} if asks else {} for s in seen]
-    scores = [
-      parts['score'](params['score'], row, key[s], **rest)
-      for s, rest in zip(seen, more, strict=True)
-    ]
-    if 'position' in parts:
-      scores = [
-        e + parts['position'](params['position'], t, s, head, heads)
-        for e, s in zip(scores, seen, strict=True)
-      ]
+    found = np.array([scores[s] for s in seen])
     if follows:
       spread = np.full(size, -np.inf)
-      spread[seen] = scores
-      last = before[-1] if before else np.eye(size)[0]
-      weights[t] = normalizer(spread, before=last)
+      spread[seen] = found
+      # It follows what it gave; a score what was read, factors and all.
+      last = normalizer(spread, before=last)
+      weights[t] = last * factors
     elif seen:
-      weights[t, seen] = normalizer(np.array(scores))
-    # A state has no part in the factors of a window.
-    before.append(weights[t].copy())
-    weights[t] *= factors
+      weights[t, seen] = normalizer(found) * factors[seen]
+    before.append(weights[t])
   return weights @ value, weights
 
 

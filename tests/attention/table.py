@@ -70,10 +70,11 @@ NORMALIZERS = {
   'monotonic': Row({}, {'permutation': POSITIONAL}),
   'monotonic_hard': Row({}, {'permutation': POSITIONAL, 'gradient': STEP}),
 }
+_local = {'permutation': POSITIONAL, 'dependence': POSITIONAL}
 LOCALITIES = {
-  'local_m': Row(
-    {'half_width': 1}, {'permutation': POSITIONAL, 'dependence': POSITIONAL}
-  ),
+  'local_m': Row({'half_width': 1}, _local),
+  'local_p': Row({'half_width': 2, 'hidden': 3}, _local),
+  'local_hard': Row({'half_width': 1}, _local),
 }
 POSITIONS = {
   'relative_bias': Row(
