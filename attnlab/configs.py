@@ -49,6 +49,8 @@ PARTS: dict[str, Part] = {
   'attention.normalizer': Part('attnlab.attention.normalizers'),
   'attention.locality': Part('attnlab.attention.locality'),
   'attention.position': Part('attnlab.attention.positions'),
+  'attention.heads': Part('attnlab.attention.heads', positional=True),
+  'attention.hops': Part('attnlab.attention.hops', positional=True),
   'data': Part('attnlab.data.sources', open=True, other='tfds'),
   'model': Part('attnlab.models', positional=True),
   'optimizer': Part('attnlab.training.optimizers', shared='build'),

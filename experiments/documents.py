@@ -65,6 +65,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'normalizer': {'name': 'softmax'},
     'locality': None,
     'position': None,
+    'heads': None,
+    'hops': None,
   }
   config.optimizer = {
     'name': 'adam',

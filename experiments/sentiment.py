@@ -10,8 +10,8 @@ The figure called pointing is the share of texts whose largest weight is on a
 word that decides. After the colon come a pool, a size, or both with a comma
 between them:
 
-  pool      attention (one learned query, no other), self_attention, gate,
-            last, mean, max
+  pool      attention (one learned query, no other), self_attention, set,
+            gate, last, mean, max
   size      smoke (seconds), default, sst2, sst5 (phrases as well), mr, trec,
             imdb
 
@@ -52,7 +52,7 @@ import ml_collections
 from attnlab import configs
 
 # The first of each is the default.
-POOLS = ('attention', 'self_attention', 'gate', 'last', 'mean', 'max')
+POOLS = ('attention', 'self_attention', 'set', 'gate', 'last', 'mean', 'max')
 SIZES = ('default', 'smoke', 'sst2', 'sst5', 'mr', 'trec', 'imdb')
 
 
@@ -85,6 +85,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'normalizer': {'name': 'softmax'},
     'locality': None,
     'position': None,
+    'heads': None,
+    'hops': None,
   }
   config.optimizer = {
     'name': 'adam',
@@ -110,9 +112,9 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'pictures': 3,  # texts drawn for each split
     'splits': '',  # watched in training, as validation,test; the first decides
   }
-  if pool == 'self_attention':
+  if pool in ('self_attention', 'set'):
     config.attention.score = {'name': 'scaled_dot'}
-    config.model.heads = 4
+    config.attention.heads = {'name': 'multi_head', 'num_heads': 4}
   if size == 'smoke':
     config.data.train_size = 300
     config.model.update(embedding=16, hidden=16)

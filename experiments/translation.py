@@ -65,6 +65,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     'normalizer': {'name': 'softmax'},
     'locality': None,
     'position': None,
+    'heads': None,
+    'hops': None,
   }
   config.optimizer = {
     'name': 'adam',
@@ -104,6 +106,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       'normalizer': {'name': 'softmax'},
       'locality': None,
       'position': None,
+      'heads': {'name': 'multi_head', 'num_heads': 4},
+      'hops': None,
     }
     config.optimizer.learning_rate = 2e-3
   if size == 'smoke':
@@ -157,7 +161,6 @@ def _multi30k(config: ml_collections.ConfigDict) -> None:
     config.model.update(
       depth=256,
       hidden=512,
-      heads=4,
       layers=3,
       dropout=0.1,
       norm='pre',

@@ -189,7 +189,25 @@ def test_one_example_is_enough(tmp_path, task):
     ('translation', 'optimizer.b1', '1.0', 'optimizer.b1=1.0 must be'),
     ('translation', 'optimizer.eps', '0.0', 'optimizer.eps=0.0 must be'),
     ('sentiment', 'model.dropout', '2', 'model.dropout=2.0 must be from 0'),
-    ('sentiment', 'model.heads', '3', 'model.heads=3 does not divide 32'),
+    (
+      'sentiment:self_attention',
+      'attention.heads.num_heads',
+      '3',
+      r'heads\(num_heads=3\) does not divide 32',
+    ),
+    (
+      'sentiment:self_attention',
+      'attention.heads.num_heads',
+      '0',
+      r'heads\(num_heads=0\): it must be from 1',
+    ),
+    (
+      'translation:transformer',
+      'attention.heads.out_dim',
+      '5',
+      'attention.heads.out_dim=5 does not fit',
+    ),
+    ('sentiment', 'attention.hops', 'multi_hop', 'asks for no query'),
     ('sentiment', 'data.max_length', '-1', 'data.max_length=-1 must be'),
     ('sentiment', 'evaluation.pictures', '-1', 'pictures=-1 must be from 0'),
     ('sentiment', 'training.loss.gamma', '-1', 'training.loss.gamma is unknow'),
@@ -198,7 +216,7 @@ def test_one_example_is_enough(tmp_path, task):
   ],
 )
 def test_settings_out_of_range(spec, path, value, line):
-  smoke = 'translation:smoke' if spec == 'translation' else f'{spec}:smoke'
+  smoke = f'{spec},smoke' if ':' in spec else f'{spec}:smoke'
   with pytest.raises(errors.UserError, match=line) as caught:
     build(configs.override(configs.load(smoke), {path: value}))
   assert '\n' not in str(caught.value)

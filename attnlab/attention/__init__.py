@@ -12,6 +12,7 @@ out.context, out.weights
 from attnlab.attention import (
   estimators,
   heads,
+  hops,
   locality,
   masks,
   normalizers,
@@ -36,6 +37,7 @@ __all__ = [
   'compose',
   'estimators',
   'heads',
+  'hops',
   'locality',
   'masks',
   'normalizers',

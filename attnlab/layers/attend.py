@@ -101,6 +101,26 @@ class Attend(nnx.Module):
     )
 
 
+def check_depth(attend: Attend, depth: int) -> None:
+  """Refuses a mechanism whose context does not fit where `depth` is needed.
+
+  Raises:
+    UserError: names the setting that decides.
+  """
+  if attend.context_dim != depth:
+    raise errors.UserError(
+      f'attention.heads.out_dim={attend.context_dim} does not fit: this model '
+      f'adds or hands on what was read, so it must be {depth} (or 0, the depth '
+      'of the queries)'
+    )
+
+
+def rows(weights: Array) -> Array:
+  """[B, T, S], or the mean over heads and hops of [B, ..., T, S]."""
+  batch, *_, length, size = weights.shape
+  return weights.reshape(batch, -1, length, size).mean(axis=1)
+
+
 def apply(
   mechanism: attention.Attention,
   params: PyTree,

@@ -2,7 +2,9 @@
 
 A pool is called as pool(states [B, T, D], mask [B, T], rng) and returns the
 vector [B, D] and weights [B, T] float32 that say from which positions it comes.
-They sum to one; a row without a visible position has a vector and weights of 0.
+They sum to one, or to what the mechanism gives away, and are the mean over the
+heads and hops of one that has several; a row without a visible position has a
+vector and weights of 0.
 """
 
 from typing import Any
@@ -12,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from attnlab import attention
+from attnlab.layers import attend as attend_lib
 from attnlab.layers import basic
-from attnlab.layers.attend import Attend
 
 Array = jax.Array
 
@@ -95,36 +97,43 @@ class Attention(nnx.Module):
     rngs: nnx.Rngs,
     dtype: jnp.dtype,
   ):
-    self.attend = Attend(
-      mechanism, query_dim=depth, key_dim=depth, value_dim=depth, rngs=rngs
-    )
-    init = jax.nn.initializers.normal(depth**-0.5)
-    self.query: Any = (
-      nnx.Param(init(rngs.params(), (depth,)))
-      if mechanism.depends_on_query
-      else None
-    )
+    self.attend = _attend(mechanism, depth, rngs)
+    self.query: Any = _seed(depth, rngs) if mechanism.depends_on_query else None
     self.dtype = dtype
 
   def __call__(self, states: Array, mask: Array, rng: Array | None = None):
-    batch, size, depth = states.shape
+    batch, _, depth = states.shape
     query = jnp.zeros((batch, 1, depth), self.dtype)
     if self.query is not None:
       query += self.query[...].astype(self.dtype)[None, None, :]
-    out = self.attend(
-      query,
-      self.attend.prepare(states, states),
-      mask=mask[:, None, :],
-      state=self.attend.init_state(batch, size),
-      rng=rng,
-    )
-    return out.context[:, 0], _rows(out.weights)[:, 0]
+    vectors, weights = _read(self.attend, query, states, mask, rng)
+    return vectors[:, 0], weights[:, 0]
 
 
 class SelfAttention(nnx.Module):
   """The mean of what the states read from each other, with any mechanism.
 
-  The weights are the mean over heads and over the visible queries.
+  The weights are the mean over the visible queries.
+  """
+
+  def __init__(
+    self, mechanism: attention.Attention, depth: int, *, rngs: nnx.Rngs
+  ):
+    self.attend = _attend(mechanism, depth, rngs)
+
+  def __call__(self, states: Array, mask: Array, rng: Array | None = None):
+    vectors, weights = _read(self.attend, states, states, mask, rng)
+    even = _shares(mask.astype(jnp.float32))
+    return _sum(even, vectors), _sum(even, weights)
+
+
+class Set(nnx.Module):
+  """Pooling by attention, PMA_1(Z) = MAB(s, rFF(Z)) (Lee et al. 2019, eq. 11).
+
+  MAB(s, Y) = LN(H + rFF(H)) with H = LN(s + attend(s, Y, Y)) (eq. 6 and 7), s a
+  learned vector that is also the query, rFF a linear map and a relu; any
+  mechanism attends, in the paper several heads of scaled_dot. Nothing in it
+  knows positions unless the mechanism does.
   """
 
   def __init__(
@@ -132,28 +141,54 @@ class SelfAttention(nnx.Module):
     mechanism: attention.Attention,
     depth: int,
     *,
-    heads: int,
     rngs: nnx.Rngs,
+    dtype: jnp.dtype,
   ):
-    if heads > 1:
-      mechanism = attention.heads.multi_head(
-        mechanism, num_heads=heads, head_dim=depth // heads, out_dim=depth
-      )
-    self.attend = Attend(
-      mechanism, query_dim=depth, key_dim=depth, value_dim=depth, rngs=rngs
-    )
+    new = lambda: basic.Linear(depth, depth, rngs=rngs, dtype=dtype)
+    self.attend = _attend(mechanism, depth, rngs)
+    self.seed = _seed(depth, rngs)
+    self.inner, self.outer = new(), new()
+    self.norms = nnx.List([basic.LayerNorm(depth) for _ in range(2)])
+    self.dtype = dtype
 
   def __call__(self, states: Array, mask: Array, rng: Array | None = None):
-    batch, size, _ = states.shape
-    out = self.attend(
-      states,
-      self.attend.prepare(states, states),
-      mask=mask[:, None, :],
-      state=self.attend.init_state(batch, size),
-      rng=rng,
-    )
-    even = _shares(mask.astype(jnp.float32))
-    return _sum(even, out.context), _sum(even, _rows(out.weights))
+    batch, _, depth = states.shape
+    seed = self.seed[...].astype(self.dtype)[None, None, :]
+    seed = jnp.broadcast_to(seed, (batch, 1, depth))
+    keys = jax.nn.relu(self.inner(states))
+    found, weights = _read(self.attend, seed, keys, mask, rng)
+    hidden = self.norms[0](seed + found)
+    vectors = self.norms[1](hidden + jax.nn.relu(self.outer(hidden)))
+    some = mask.any(axis=1, keepdims=True)
+    return jnp.where(some, vectors[:, 0], 0), weights[:, 0]
+
+
+def _attend(mechanism, depth: int, rngs: nnx.Rngs) -> attend_lib.Attend:
+  """A mechanism that reads states of a depth and hands on as much."""
+  attend = attend_lib.Attend(
+    mechanism, query_dim=depth, key_dim=depth, value_dim=depth, rngs=rngs
+  )
+  attend_lib.check_depth(attend, depth)
+  return attend
+
+
+def _seed(depth: int, rngs: nnx.Rngs) -> nnx.Param:
+  """A learned query."""
+  init = jax.nn.initializers.normal(depth**-0.5)
+  return nnx.Param(init(rngs.params(), (depth,)))
+
+
+def _read(
+  attend: attend_lib.Attend,
+  query: Array,
+  states: Array,
+  mask: Array,
+  rng: Array | None,
+) -> tuple[Array, Array]:
+  """[B, N, D] asks states [B, T, D]: vectors [B, N, D], weights [B, N, T]."""
+  memory = attend.prepare(states, states)
+  out = attend(query, memory, mask=mask[:, None, :], rng=rng)
+  return out.context, attend_lib.rows(out.weights)
 
 
 def _sum(weights: Array, states: Array) -> Array:
@@ -171,8 +206,3 @@ def _shares(amounts: Array) -> Array:
   """Amounts [B, T] divided by their sum; 0 where there is none."""
   total = jnp.sum(amounts, axis=-1, keepdims=True)
   return amounts / jnp.where(total > 0, total, 1)
-
-
-def _rows(weights: Array) -> Array:
-  """[B, T, S], or the mean over heads of [B, H, T, S]."""
-  return weights.mean(axis=1) if weights.ndim == 4 else weights

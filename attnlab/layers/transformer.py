@@ -14,9 +14,11 @@ import jax.numpy as jnp
 
 from attnlab import attention, errors
 from attnlab.layers import basic
-from attnlab.layers.attend import Attend
+from attnlab.layers.attend import Attend, check_depth
 
 Array = jax.Array
+# What an attention reads by: (inputs [B, T, D], rng or None) -> output.
+Read = Callable[[Array, Array | None], attention.AttentionOutput]
 NORMS = ('post', 'pre')
 
 
@@ -79,6 +81,7 @@ class Layer(nnx.Module):
     )
     self.self_attend = new()
     self.cross_attend: Any = new() if cross else None
+    check_depth(self.self_attend, depth)
     self.feed_forward = FeedForward(depth, hidden, rngs=rngs, dtype=dtype)
     self.norms = nnx.List(
       [basic.LayerNorm(depth) for _ in range(3 if cross else 2)]
@@ -89,12 +92,12 @@ class Layer(nnx.Module):
   def __call__(
     self,
     inputs: Array,
-    read_self: Callable[[Array], attention.AttentionOutput],
-    read_source: Callable[[Array], attention.AttentionOutput] | None = None,
+    read_self: Read,
+    read_source: Read | None = None,
     rng: Array | None = None,
   ) -> tuple[Array, dict[str, Array]]:
     """[B, T, D] -> [B, T, D] and the weights of both attentions."""
-    *rngs, inner = basic.split(rng, 4)
+    *rngs, inner, rng_self, rng_source = basic.split(rng, 6)
     rngs = iter(rngs)
     norms = iter(self.norms)
     weights = {}
@@ -107,17 +110,17 @@ class Layer(nnx.Module):
       outputs = basic.dropout(sublayer(inputs), self.dropout, next(rngs))
       return norm(inputs + outputs)
 
-    def attending(name, read):
+    def attending(name, read, rng):
       def sublayer(inputs):
-        out = read(inputs)
+        out = read(inputs, rng)
         weights[name] = out.weights
         return out.context
 
       return sublayer
 
-    x = around(attending('self', read_self), inputs)
+    x = around(attending('self', read_self, rng_self), inputs)
     if read_source is not None:
-      x = around(attending('source', read_source), x)
+      x = around(attending('source', read_source, rng_source), x)
     x = around(lambda x: self.feed_forward(x, self.dropout, inner), x)
     return x, weights
 
@@ -183,13 +186,13 @@ class Stack(nnx.Module):
   ) -> tuple[Array, list[dict[str, Array]]]:
     """Whole sequences: [B, T, D] under mask [B, 1 or T, T]."""
 
-    def read_self(index, x):
+    def read_self(index, x, rng):
       layer = self.layers[index].self_attend
-      return layer(x, layer.prepare(x, x), mask=mask)
+      return layer(x, layer.prepare(x, x), mask=mask, rng=rng)
 
-    def read_source(index, x):
+    def read_source(index, x, rng):
       layer = self.layers[index].cross_attend
-      return layer(x, memories[index], mask=source_mask)
+      return layer(x, memories[index], mask=source_mask, rng=rng)
 
     memories = source or []
     read = None if source is None else read_source
@@ -206,7 +209,8 @@ class Stack(nnx.Module):
     """One position: [B, 1, D]; the caches grow by a row at `position`."""
     past = list(past)
 
-    def read_self(index, x):
+    def read_self(index, x, rng):
+      del rng  # A step takes what is most likely.
       layer = self.layers[index].self_attend
       cache = jax.tree.map(
         lambda cache, row: jax.lax.dynamic_update_slice_in_dim(
@@ -224,7 +228,8 @@ class Stack(nnx.Module):
       past[index] = past[index]._replace(cache=cache, own=out.state)
       return out
 
-    def read_source(index, x):
+    def read_source(index, x, rng):
+      del rng
       out = self.layers[index].cross_attend(
         x,
         source[index],

@@ -126,7 +126,6 @@ def transformer(
   *,
   depth: int = 128,
   hidden: int = 256,
-  heads: int = 4,
   layers: int = 4,
   dropout: float = 0.3,
   norm: str = 'post',
@@ -139,23 +138,18 @@ def transformer(
   Args:
     source_size: source vocabulary.
     target_size: target vocabulary.
-    mechanism: what each head does.
+    mechanism: of every attention; the paper's has several heads.
     rngs: of the initial parameters.
     dtype: of the computation; parameters are float32.
     depth: of the residual stream.
     hidden: of the feed-forward layers.
-    heads: of every attention; they divide the depth.
     layers: of the encoder and of the decoder.
     dropout: on word vectors and every sub-layer's output.
     norm: 'post' (the paper) or 'pre'.
     share: one table for source and target words, where the vocabulary is one.
   """
-  _at_least_one(depth=depth, hidden=hidden, heads=heads, layers=layers)
+  _at_least_one(depth=depth, hidden=hidden, layers=layers)
   _check_rate(dropout)
-  if depth % heads:
-    raise errors.UserError(
-      f'model.heads={heads} does not divide model.depth={depth}'
-    )
   if depth % 2:
     raise errors.UserError(
       f'model.depth={depth} is odd: positions are pairs of sine and cosine; '
@@ -169,9 +163,7 @@ def transformer(
   return transformer_lib.Transformer(
     source_size,
     target_size,
-    attention.heads.multi_head(
-      mechanism, num_heads=heads, head_dim=depth // heads, out_dim=depth
-    ),
+    mechanism,
     depth=depth,
     hidden=hidden,
     layers=layers,
@@ -205,7 +197,7 @@ def _at_least_one(**settings: int):
     if value < 1:
       raise errors.UserError(f'model.{name}={value} must be at least 1')
     # Layers are written out one by one; of widths, the memory sets the limit.
-    most = 100 if name in ('heads', 'layers') else 2**24
+    most = 100 if name == 'layers' else 2**24
     errors.check_number(f'model.{name}', value, 1, most)
 
 

@@ -25,7 +25,6 @@ def classifier(
   layers: int = 1,
   bidirectional: bool = True,
   pool: str = 'attention',
-  heads: int = 1,
   shortcut: bool = False,
   dropout: float = 0.3,
   word_dropout: float = 0.0,
@@ -35,7 +34,7 @@ def classifier(
   Args:
     size: of the vocabulary.
     classes: how many.
-    mechanism: what the pools 'attention' and 'self_attention' do.
+    mechanism: what the pools 'attention', 'self_attention' and 'set' do.
     rngs: of the initial parameters.
     dtype: of the computation; parameters are float32.
     cell: 'rnn', 'gru' or 'lstm'.
@@ -43,8 +42,7 @@ def classifier(
     hidden: units of a cell, in each direction.
     layers: of cells.
     bidirectional: whether they read both ways.
-    pool: 'attention', 'self_attention', 'gate', 'last', 'max' or 'mean'.
-    heads: of the pool 'self_attention'.
+    pool: 'attention', 'self_attention', 'set', 'gate', 'last', 'max' or 'mean'.
     shortcut: whether W x_t is added to the state of word t, so that weights
       point to the word that decides rather than to its neighbours.
     dropout: on word vectors, states and the output layer's input.
@@ -53,23 +51,12 @@ def classifier(
   _check_cells(cell, embedding=embedding, hidden=hidden, layers=layers)
   _check_pool('pool', pool)
   _check_rates(dropout=dropout, word_dropout=word_dropout)
-  depth = hidden * (1 + bidirectional)
-  if heads < 1 or depth % heads:
-    raise errors.UserError(
-      f'model.heads={heads} does not divide {depth}, the depth of the states'
-    )
-  if heads > 1 and pool != 'self_attention':
-    raise errors.UserError(
-      f"model.heads={heads} is for model.pool='self_attention', and "
-      f'model.pool is {pool!r}'
-    )
   return classifier_lib.Classifier(
     size,
     classes,
     mechanism,
     embedding=embedding,
     pool=pool,
-    heads=heads,
     dropout=dropout,
     word_dropout=word_dropout,
     rngs=rngs,

@@ -16,7 +16,7 @@ from attnlab.layers import basic, pool, recurrent
 from attnlab.models import seq2seq
 
 Array = jax.Array
-POOLS = ('attention', 'self_attention', 'gate', 'last', 'max', 'mean')
+POOLS = ('attention', 'self_attention', 'set', 'gate', 'last', 'max', 'mean')
 UNK = 3
 
 
@@ -38,7 +38,6 @@ class Level(nnx.Module):
     layers: int,
     bidirectional: bool,
     pool: str,
-    heads: int,
     shortcut: bool,
     dropout: float,
     rngs: nnx.Rngs,
@@ -60,7 +59,7 @@ class Level(nnx.Module):
       else None
     )
     self.pool = _pool(
-      pool, mechanism, self.output_dim, 1 + bidirectional, heads, rngs, dtype
+      pool, mechanism, self.output_dim, 1 + bidirectional, rngs, dtype
     )
     self.dropout = dropout
 
@@ -90,7 +89,6 @@ class Classifier(nnx.Module):
     *,
     embedding: int,
     pool: str,
-    heads: int,
     dropout: float,
     word_dropout: float,
     rngs: nnx.Rngs,
@@ -102,7 +100,6 @@ class Classifier(nnx.Module):
       embedding,
       mechanism,
       pool=pool,
-      heads=heads,
       dropout=dropout,
       rngs=rngs,
       dtype=dtype,
@@ -148,7 +145,7 @@ class Hierarchical(nnx.Module):
     dtype: jnp.dtype,
     **cells,
   ):
-    shared = {'heads': 1, 'dropout': dropout, 'rngs': rngs, 'dtype': dtype}
+    shared = {'dropout': dropout, 'rngs': rngs, 'dtype': dtype}
     self.embed = basic.Embedding(size, embedding, rngs=rngs, dtype=dtype)
     self.words = Level(embedding, mechanism, pool=word_pool, **shared, **cells)
     self.sentences = Level(
@@ -196,11 +193,13 @@ def _read(model, tokens: Array, rng: Array | None) -> Array:
   return basic.dropout(model.embed(tokens), model.dropout, rngs[1])
 
 
-def _pool(name, mechanism, depth, directions, heads, rngs, dtype) -> nnx.Module:
+def _pool(name, mechanism, depth, directions, rngs, dtype) -> nnx.Module:
   if name == 'attention':
     return pool.Attention(mechanism, depth, rngs=rngs, dtype=dtype)
   if name == 'self_attention':
-    return pool.SelfAttention(mechanism, depth, heads=heads, rngs=rngs)
+    return pool.SelfAttention(mechanism, depth, rngs=rngs)
+  if name == 'set':
+    return pool.Set(mechanism, depth, rngs=rngs, dtype=dtype)
   if name == 'gate':
     return pool.Gate(depth, rngs=rngs, dtype=dtype)
   if name == 'last':

@@ -365,11 +365,9 @@ class AttentionDecoder(Decoder):
       rng=rng,
       query_start=t,
     )
-    # Several heads are recorded as their mean.
-    weights = out.weights.reshape(
-      query.shape[0], -1, out.weights.shape[-1]
-    ).mean(axis=1)
-    return out.context[:, 0], weights, out.state
+    # Several heads and hops are recorded as their mean.
+    weights = attend_lib.rows(out.weights)
+    return out.context[:, 0], weights[:, 0], out.state
 
 
 class BahdanauDecoder(AttentionDecoder):

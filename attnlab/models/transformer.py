@@ -1,4 +1,4 @@
-"""The Transformer, with any mechanism inside its heads (Vaswani et al. 2017).
+"""The Transformer around any mechanism (Vaswani et al. 2017).
 
 It answers the calls of `models.seq2seq`; the memory is what every layer made of
 the source, and the carry every layer's own past.
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab import attention
-from attnlab.layers import basic, transformer
+from attnlab.layers import attend, basic, transformer
 from attnlab.models import seq2seq
 
 Array = jax.Array
@@ -86,22 +86,23 @@ class Transformer(nnx.Module):
   def step(self, memory: PyTree, carry: PyTree, token: Array, position: Array):
     """One word: token [B] -> logits [B, V], carry, weights [B, S].
 
-    The weights are the last layer's over the source, averaged over heads.
+    The weights are the last layer's over the source, averaged over heads and
+    hops.
     """
     positions = jnp.broadcast_to(position, (1, 1))
     x = self._embed(self.target_embed, token[:, None], positions, None)
     x, carry, records = self.decoder.step(
       x, carry, position, memory['source'], memory['mask']
     )
-    weights = _mean_heads(records[-1]['source'])
+    weights = attend.rows(records[-1]['source'])
     return self.output(x[:, 0]), carry, weights[:, 0]
 
   def __call__(self, batch: dict[str, Array], rng: Array | None = None):
     """Teacher forcing, as `Seq2Seq.__call__`.
 
-    `out` holds 'features', 'weights' [B, T, S] (last layer, mean over heads),
-    'memory', and 'self_weights' and 'source_weights', a list over layers of
-    [B, H, T, S].
+    `out` holds 'features', 'weights' [B, T, S] (last layer, mean over heads and
+    hops), 'memory', and 'self_weights' and 'source_weights', a list over layers
+    of [B, T, S], [B, H, T, S] with heads, [B, N, H, T, S] with hops as well.
     """
     rngs = basic.split(rng, 3)
     memory = self.encode(batch['source'], rngs[0])
@@ -117,14 +118,9 @@ class Transformer(nnx.Module):
     )
     out = {
       'features': features,
-      'weights': _mean_heads(records[-1]['source']),
+      'weights': attend.rows(records[-1]['source']),
       'self_weights': [record['self'] for record in records],
       'source_weights': [record['source'] for record in records],
       'memory': memory,
     }
     return self.output(features), out
-
-
-def _mean_heads(weights: Array) -> Array:
-  """[B, H, T, S] or [B, T, S] -> [B, T, S]."""
-  return weights.mean(axis=1) if weights.ndim == 4 else weights

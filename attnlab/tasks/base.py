@@ -145,10 +145,18 @@ def mechanism(config: Mapping[str, Any]) -> attention.Attention:
     settings = config.get(name)
     if settings is not None or name in ('score', 'normalizer'):
       found[name] = part(f'attention.{name}', settings)
+  around = [
+    part(f'attention.{name}', config[name])
+    for name in ('heads', 'hops')
+    if config.get(name) is not None
+  ]
   try:
-    return attention.compose(
+    mechanism = attention.compose(
       **{name: make(**rest) for name, (make, rest) in found.items()}
     )
+    for make, rest in around:
+      mechanism = make(mechanism, **rest)
+    return mechanism
   except ValueError as error:
     raise errors.UserError(f'attention: {error}') from error
 

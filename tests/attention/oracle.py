@@ -271,8 +271,8 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
   Args:
     parts: {'score': (params, query, key, and `here` where it asks for it) ->
       number, 'normalizer': visible scores -> weights (or all scores, and the
-      row `before`, where it asks for that), 'locality', 'position', 'heads': as
-      above}.
+      row `before`, where it asks for that), 'locality', 'position': as above,
+      'heads', 'hops': as below}.
     params: of the mechanism.
     query: [T, Q].
     key: [S, K].
@@ -281,9 +281,10 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
     head: index of the head.
     heads: how many there are.
   """
-  if 'heads' in parts:
-    rest = {kind: part for kind, part in parts.items() if kind != 'heads'}
-    return parts['heads'](rest, params, query, key, value, mask)
+  for outer in ('hops', 'heads'):
+    if outer in parts:
+      rest = {kind: part for kind, part in parts.items() if kind != outer}
+      return parts[outer](rest, params, query, key, value, mask)
   query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
   params = {
     kind: {name: np.asarray(x, np.float64) for name, x in inner.items()}
@@ -321,32 +322,64 @@ def attend(parts, params, query, key, value, mask, head=0, heads=1):
   return weights @ value, weights
 
 
+def multi_hop(parts, params, query, key, value, mask, *, hops):
+  """Returns context [T, V] and weights [N, ..., T, S], hop after hop."""
+  query = np.asarray(query, np.float64)
+  maps = [np.asarray(params[x], np.float64) for x in ('query', 'context')]
+  context, records = None, []
+  for _ in range(hops):
+    if context is not None:
+      query = query @ maps[0] + context @ maps[1]
+    context, weights = attend(parts, params['hop'], query, key, value, mask)
+    records.append(weights)
+  return context, np.stack(records)
+
+
 def multi_head(
   parts, params, query, key, value, mask, *, num_heads, head_dim, out_dim
 ):
   """Returns context [T, D] and weights [H, T, S], one head after the other."""
+  shares = np.ones(num_heads)
+  return _heads(parts, params, query, key, value, mask, head_dim, shares)
+
+
+def multi_head_weighted(
+  parts, params, query, key, value, mask, *, num_heads, head_dim, out_dim
+):
+  """Head h counts softmax(w)_h."""
+  shares = softmax(np.asarray(params['weight'], np.float64))
+  return _heads(parts, params, query, key, value, mask, head_dim, shares)
+
+
+def _heads(parts, params, query, key, value, mask, head_dim, shares):
+  key, value = np.asarray(key, np.float64), np.asarray(value, np.float64)
+  query = np.asarray(query, np.float64)
   split = {
-    name: np.asarray(params[name], np.float64)
-    for name in ('query', 'key', 'value', 'out')
+    name: np.asarray(x, np.float64)
+    for name, x in params.items()
+    if name != 'heads'
   }
-  assert split['out'].shape == (num_heads * head_dim, out_dim)
   total, records = 0, []
-  for h in range(num_heads):
+  for h, share in enumerate(shares):
     part = slice(h * head_dim, (h + 1) * head_dim)
+    # A mechanism that asks for no query has no W_Q: any query will do.
+    mapped = np.zeros((len(query), head_dim))
+    if 'query' in split:
+      mapped = query @ split['query'][:, part]
     context, weights = attend(
       parts,
       {
         kind: {name: np.asarray(x)[h] for name, x in inner.items()}
         for kind, inner in params['heads'].items()
       },
-      np.asarray(query, np.float64) @ split['query'][:, part],
-      np.asarray(key, np.float64) @ split['key'][:, part],
-      np.asarray(value, np.float64) @ split['value'][:, part],
+      mapped,
+      key @ split['key'][:, part],
+      value @ split['value'][:, part],
       mask,
       h,
-      num_heads,
+      len(shares),
     )
     # concat(c_1 .. c_H) W_O = sum_h c_h W_O_h.
-    total = total + context @ split['out'][part]
+    total = total + share * (context @ split['out'][part])
     records.append(weights)
   return total, np.stack(records)

@@ -89,4 +89,6 @@ POSITIONS = {
     },
   ),
 }
-HEADS = {'multi_head': Row({'num_heads': 2, 'head_dim': 2, 'out_dim': D})}
+_heads = {'num_heads': 2, 'head_dim': 2, 'out_dim': D}
+HEADS = {'multi_head': Row(_heads), 'multi_head_weighted': Row(_heads)}
+HOPS = {'multi_hop': Row({'hops': 2})}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from table import HEADS, LOCALITIES, NORMALIZERS, POSITIONS, SCORES, D
+from table import HEADS, HOPS, LOCALITIES, NORMALIZERS, POSITIONS, SCORES, D
 from test_laws import build, equal, excused, formulas, parts
 
 from attnlab import attention
@@ -22,6 +22,7 @@ def compositions(draw):
   names = [
     draw(strategies.sampled_from([*table, *optional]))
     for table, optional in (
+      (HOPS, [''] * 5),
       (HEADS, [''] * 3),
       (SCORES, []),
       (NORMALIZERS, []),
@@ -43,6 +44,9 @@ def refused(name):
     normalizer.nonnegative
     and not (score.nonnegative and 'position' not in found)
   )
+  # A local window asks for a query though the score does not.
+  asks = score.depends_on_query or 'locality' in found
+  bad = bad or ('hops' in found and not asks)
   if bad:
     with pytest.raises(ValueError, match='the nearest'):
       build(name)

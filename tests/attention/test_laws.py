@@ -13,7 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from table import HEADS, LOCALITIES, NORMALIZERS, POSITIONS, SCORES, D, S, T
+from table import (
+  HEADS,
+  HOPS,
+  LOCALITIES,
+  NORMALIZERS,
+  POSITIONS,
+  SCORES,
+  D,
+  S,
+  T,
+)
 
 from attnlab import attention, configs
 
@@ -27,7 +37,7 @@ MASKS = {
   'segment': attention.masks.segment(jnp.array([0, 0, 1, 1, 0])),
 }
 # A mechanism is a name such as 'multi_head-additive-softmax-local_m': parts of
-# the five tables, with a hyphen between them.
+# the six tables, with a hyphen between them.
 MECHANISMS = [
   f'{name}-{"sigmoid" if name == "concat_linear" else "softmax"}'
   for name in SCORES
@@ -51,12 +61,18 @@ MECHANISMS += [
     'coverage_aware-softmax',
   )
 ]
+MECHANISMS += [
+  'multi_head_weighted-scaled_dot-softmax',
+  'multi_hop-additive-softmax',
+  'multi_hop-multi_head-scaled_dot-softmax-local_p',
+]
 every = pytest.mark.parametrize('name', MECHANISMS)
 
 
 def parts(name):
   """Returns {table: row name} for the parts of a mechanism's name."""
   tables = {
+    'hops': HOPS,
     'heads': HEADS,
     'score': SCORES,
     'normalizer': NORMALIZERS,
@@ -73,7 +89,7 @@ def parts(name):
 
 def rows(name):
   """The rows of a mechanism's parts."""
-  tables = (HEADS, SCORES, NORMALIZERS, LOCALITIES, POSITIONS)
+  tables = (HOPS, HEADS, SCORES, NORMALIZERS, LOCALITIES, POSITIONS)
   return [t[part] for part in name.split('-') for t in tables if part in t]
 
 
@@ -97,7 +113,7 @@ def build(name):
     'position': (attention.positions, POSITIONS),
   }
   found = parts(name)
-  heads = found.pop('heads', None)
+  hops, heads = found.pop('hops', None), found.pop('heads', None)
   mechanism = attention.compose(
     **{
       kind: getattr(modules[kind][0], part)(**modules[kind][1][part].settings)
@@ -107,6 +123,9 @@ def build(name):
   if heads:
     settings = HEADS[heads].settings
     mechanism = getattr(attention.heads, heads)(mechanism, **settings)
+  if hops:
+    settings = HOPS[hops].settings
+    mechanism = getattr(attention.hops, hops)(mechanism, **settings)
   return mechanism
 
 
@@ -203,9 +222,10 @@ def test_every_public_mechanism_has_a_row():
   assert set(NORMALIZERS) == set(configs.choices('attention.normalizer'))
   assert set(LOCALITIES) == set(configs.choices('attention.locality'))
   assert set(POSITIONS) == set(configs.choices('attention.position'))
-  assert set(HEADS) == public(attention.heads)
+  assert set(HEADS) == set(configs.choices('attention.heads'))
+  assert set(HOPS) == set(configs.choices('attention.hops'))
   assert set(MASKS) == public(attention.masks) - {'at', 'dense'}
-  for table in (SCORES, NORMALIZERS, LOCALITIES, POSITIONS, HEADS):
+  for table in (SCORES, NORMALIZERS, LOCALITIES, POSITIONS, HEADS, HOPS):
     assert all(all(row.excuses.values()) for row in table.values())
 
 
@@ -372,7 +392,8 @@ def test_gradient_reaches_the_scores_as_declared(name):
     assert np.asarray(key).any() == (not unread)
     assert np.asarray(query if unread else key).any()
   elif 'multi_head' in name:  # there values and outputs still learn
-    silent = (params['query'], params['key'], params['heads'], query, key)
+    names = ('query', 'key', 'heads')
+    silent = ([params.get(x, {}) for x in names], query, key)
     assert not any(np.asarray(x).any() for x in jax.tree.leaves(silent))
   else:
     silent = jax.tree.leaves((params, query, key))
@@ -400,6 +421,7 @@ def formulas(name):
     'locality': LOCALITIES,
     'position': POSITIONS,
     'heads': HEADS,
+    'hops': HOPS,
   }
   found = {}
   for kind, part in parts(name).items():

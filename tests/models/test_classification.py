@@ -28,6 +28,7 @@ MODELS = {
     for pool in classifier.POOLS
   },
   'classifier-heads': ('classifier', {'pool': 'self_attention', 'heads': 2}),
+  'classifier-set-heads': ('classifier', {'pool': 'set', 'heads': 2}),
   'classifier-one-way': (
     'classifier',
     {'pool': 'last', 'bidirectional': False, 'cell': 'gru', 'layers': 2},
@@ -42,22 +43,27 @@ MODELS = {
 every = pytest.mark.parametrize('name', MODELS)
 
 
-def mechanism(score='keys_only', normalizer='softmax'):
+def mechanism(score='keys_only', normalizer='softmax', heads=1):
   functions = (
     configs.choices('attention.score')[score],
     configs.choices('attention.normalizer')[normalizer],
   )
   settings = {'hidden': 3} if score in ('additive', 'keys_only') else {}
-  return attention.compose(
+  inner = attention.compose(
     score=functions[0](**settings), normalizer=functions[1]()
   )
+  if heads == 1:
+    return inner
+  return attention.heads.multi_head(inner, num_heads=heads)
 
 
 def abstract(function, settings, inner=None, dtype=jnp.float32):
-  # Self-attention without a query would give every state the same context.
-  score = 'scaled_dot' if settings.get('pool') == 'self_attention' else None
-  inner = inner or mechanism(*filter(None, [score]))
   settings = {'embedding': 4, 'hidden': 2, **settings}
+  heads = settings.pop('heads', 1)  # of the mechanism
+  # Self-attention without a query would give every state the same context.
+  asks = settings.get('pool') in ('self_attention', 'set')
+  score = 'scaled_dot' if asks else 'keys_only'
+  inner = inner or mechanism(score, heads=heads)
   make = getattr(classification, function)
   return nnx.split(
     nnx.eval_shape(lambda: make(V, C, inner, nnx.Rngs(0), dtype, **settings))
@@ -191,13 +197,15 @@ PAIRS += [
   [
     ('classifier', {'pool': 'attention'}),
     ('classifier', {'pool': 'self_attention', 'heads': 2}),
+    ('classifier', {'pool': 'set', 'heads': 2}),
+    ('hierarchical', {'heads': 2}),
     ('hierarchical', {}),
   ],
 )
 def test_every_mechanism_runs_in_every_attention_pool(function, settings):
   tokens = jnp.array(TEXTS if function == 'classifier' else DOCUMENTS)
   for score, normalizer in PAIRS:
-    inner = mechanism(score, normalizer)
+    inner = mechanism(score, normalizer, settings.get('heads', 1))
     graph, state = abstract(function, settings, inner)
     run = functools.partial(forward, graph, tokens=tokens)
     _, slopes, logits, weights = jax.eval_shape(run, state)
@@ -262,8 +270,11 @@ def test_dropout_and_hidden_words_depend_on_the_key():
     ('classifier', {'pool': 'atention'}, "model.pool='atention'.*'attention'"),
     ('classifier', {'cell': 'gur'}, "model.cell='gur'.* 'gru'"),
     ('classifier', {'hidden': 0}, 'model.hidden=0 must be at least 1'),
-    ('classifier', {'heads': 3}, 'model.heads=3 does not divide 4'),
-    ('classifier', {'heads': 2}, "for model.pool='self_attention'"),
+    (
+      'classifier',
+      {'heads': 3},
+      r'attention: heads\(num_heads=3\) does not divide 4, .*: 2 is',
+    ),
     ('classifier', {'dropout': 1.0}, 'model.dropout=1.0 must be'),
     ('hierarchical', {'word_pool': 'men'}, "model.word_pool='men'.*'mean'"),
     ('hierarchical', {'sentence_pool': 'x'}, "model.sentence_pool='x'"),
