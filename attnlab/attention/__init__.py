@@ -16,6 +16,7 @@ from attnlab.attention import (
   locality,
   masks,
   normalizers,
+  papers,
   positions,
   scores,
 )
@@ -41,6 +42,7 @@ __all__ = [
   'locality',
   'masks',
   'normalizers',
+  'papers',
   'positions',
   'scores',
 ]

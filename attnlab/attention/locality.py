@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attnlab.attention import scores as scores_lib
+from attnlab.attention import arithmetic, normalizers
 
 Array = jax.Array
 PyTree = Any
@@ -100,11 +100,11 @@ def local_p(*, half_width: int = 10, hidden: int = 128) -> Locality:
   def apply(params, query, scores, mask, rows, rng):
     del rows, rng
     length, size = scores.shape
-    inner = jnp.tanh(scores_lib.project('query', query, params['query']))
+    inner = jnp.tanh(arithmetic.project('query', query, params['query']))
     share = jnp.matmul(
       inner,
       params['out'].astype(inner.dtype),
-      preferred_element_type=scores_lib.wide(inner.dtype),
+      preferred_element_type=arithmetic.wide(inner.dtype),
     )
     true = _lengths(mask, length, size).astype(share.dtype)
     centre = true * jax.nn.sigmoid(share)
@@ -140,24 +140,10 @@ def local_hard(*, half_width: int = 10) -> Locality:
 
   def apply(params, query, scores, mask, rows, rng):
     del params, query, rows
-    size = scores.shape[1]
-    some = jnp.ones(scores.shape[:1], bool)
-    if mask is not None:
-      # Finite: a row without visible keys must not become NaN.
-      scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-      some = mask.any(axis=1)
-    still = jax.lax.stop_gradient(scores)
-    if rng is None:
-      centre = jnp.argmax(still, axis=1)
-    else:
-      centre = jax.random.categorical(rng, still, axis=1)
-    logs = jax.nn.log_softmax(scores, axis=1)
-    chosen = jnp.take_along_axis(logs, centre[:, None], axis=1)[:, 0]
-    aux = {
-      'centre': jnp.where(some, centre, 0),
-      'log_prob': jnp.where(some, chosen, 0),
-    }
-    return Window(_near(centre, size, half_width), None, aux)
+    chosen, log_prob = normalizers.draw(scores, mask, rng)
+    centre = jnp.argmax(chosen, axis=1)
+    near = _near(centre, scores.shape[1], half_width)
+    return Window(near, None, {'centre': centre, 'log_prob': log_prob})
 
   return Locality(_no_params, apply, differentiable=False)
 
