@@ -7,7 +7,7 @@ heads; None reads once.
 import jax
 import jax.numpy as jnp
 
-from attnlab.attention import core, scores
+from attnlab.attention import core, engine, scores
 
 
 def multi_hop(mechanism: core.Attention, *, hops: int = 2) -> core.Attention:
