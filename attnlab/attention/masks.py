@@ -218,8 +218,7 @@ def _first(name: str, counts: Array) -> Mask:
 
 def _check_batch(name: str, what: str, count: int, batch: Any):
   # An index beyond the end would quietly read the last row.
-  # Of one block there is a single row.
-  if jnp.ndim(batch) > 2 and batch.size != count:
+  if jnp.ndim(batch) and batch.size != count:
     raise ValueError(
       f'{name} has {count} {what}, but the batch has {batch.size} rows'
     )
@@ -240,7 +239,7 @@ def at(mask: Mask | Array | None, length: int, size: int, place: Any):
   if not isinstance(mask, Mask):
     return mask
   rows = (place.query + jnp.arange(length))[:, None]
-  columns = jnp.arange(size)[None, :]
+  columns = (place.key + jnp.arange(size))[None, :]
   visible = mask.visible(place.batch, place.head, rows, columns)
   return jnp.broadcast_to(visible, (length, size))
 
