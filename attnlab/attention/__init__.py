@@ -10,38 +10,48 @@ out.context, out.weights
 """
 
 from attnlab.attention import (
+  blockwise,
+  engine,
   estimators,
   heads,
   hops,
   locality,
   masks,
   normalizers,
+  pairs,
   papers,
   positions,
   scores,
 )
+from attnlab.attention.blockwise import in_blocks
 from attnlab.attention.core import (
   Attention,
   AttentionOutput,
   Memory,
+  Parts,
   Place,
-  attend,
   compose,
 )
+from attnlab.attention.engine import attend
 
 __all__ = [
   'Attention',
   'AttentionOutput',
   'Memory',
+  'Parts',
   'Place',
   'attend',
+  'blockwise',
   'compose',
+  'engine',
   'estimators',
   'heads',
   'hops',
+  'in_blocks',
   'locality',
   'masks',
   'normalizers',
+  'pairs',
   'papers',
   'positions',
   'scores',

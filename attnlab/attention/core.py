@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab.attention import locality as locality_lib
-from attnlab.attention import masks
+from attnlab.attention import masks, pairs
 from attnlab.attention import normalizers as normalizers_lib
 from attnlab.attention import positions as positions_lib
 from attnlab.attention import scores as scores_lib
@@ -44,16 +44,20 @@ class Place(NamedTuple):
     batch: index of the example.
     head: index of the head.
     heads: how many heads there are.
-    query: position of the first query; the keys start at 0.
+    query: position of the first query.
+    key: position of the first key, in a part of a source.
   """
 
   batch: Array | int = 0
   head: Array | int = 0
   heads: int = 1
   query: Array | int = 0
+  key: Array | int = 0
 
 
 HERE = Place()
+# Floats that steps one after the other may keep for the gradient.
+_KEPT = 2**24
 
 
 class AttentionOutput(NamedTuple):
@@ -73,6 +77,15 @@ class AttentionOutput(NamedTuple):
   aux: Mapping[str, Array]
 
 
+class Parts(NamedTuple):
+  """What a mechanism is composed of."""
+
+  score: scores_lib.Score
+  normalizer: normalizers_lib.Normalizer
+  locality: locality_lib.Locality | None = None
+  position: positions_lib.Position | None = None
+
+
 class Attention(NamedTuple):
   """One mechanism as pure functions.
 
@@ -86,6 +99,10 @@ class Attention(NamedTuple):
       attend, or a `masks.Mask`, or None; the bias is added to the scores.
     depends_on_query: False where any query gets the same weights, so that a
       pool needs none.
+    scores: (params, query, memory, *, mask, bias, rng, place) -> [T, S] as the
+      normaliser gets them, -inf where hidden; None where there is not one.
+    parts: what `compose` put together, which may allow a faster way; None for
+      other mechanisms.
   """
 
   init: Callable[..., PyTree]
@@ -93,6 +110,8 @@ class Attention(NamedTuple):
   init_state: Callable[[int], PyTree]
   apply: Callable[..., AttentionOutput]
   depends_on_query: bool = True
+  scores: Callable[..., Array] | None = None
+  parts: Parts | None = None
 
 
 def compose(
@@ -144,30 +163,41 @@ def compose(
     start = lambda part: part.init_state(size) if part.init_state else ()
     return {'score': start(score), 'normalizer': start(normalizer)}
 
-  def weigh(params, query, prepared, mask, bias, state, rng, place):
-    """Queries [T, Q] -> weights [T, S], aux, the next state."""
+  def rate(params, query, prepared, mask, bias, state, rng, place):
+    """Queries [T, Q] -> scores [T, S], what may be seen, the window or None."""
     before = () if score.init_state is None else (state['score'], mask)
-    scores = score.apply(_own(params, 'score'), query, prepared, *before)
+    scores = pairs.by_keys(
+      score, _own(params, 'score'), query, prepared, *before
+    )
     rows = place.query + jnp.arange(scores.shape[0])
     if position is not None:
-      columns = jnp.arange(scores.shape[1])
+      columns = place.key + jnp.arange(scores.shape[1])
       scores = scores + position.apply(
         _own(params, 'position'), rows, columns, place.head, place.heads
       ).astype(scores.dtype)
     if bias is not None:
       scores = scores + bias
-    rng_choice, rng_window = (None, None)
-    if rng is not None:
-      rng_choice, rng_window = rng, jax.random.fold_in(rng, 1)
-    near, aux = None, {}
+    near = None
     if locality is not None:
       near = locality.apply(
-        _own(params, 'locality'), query, scores, mask, rows, rng_window
+        _own(params, 'locality'),
+        query,
+        scores,
+        mask,
+        rows,
+        None if rng is None else jax.random.fold_in(rng, 1),
       )
       mask = near.mask if mask is None else near.mask & mask
-      aux = dict(near.aux)
+    return scores, mask, near
+
+  def weigh(params, query, prepared, mask, bias, state, rng, place):
+    """Queries [T, Q] -> weights [T, S], aux, the next state."""
+    scores, mask, near = rate(
+      params, query, prepared, mask, bias, state, rng, place
+    )
+    aux = {} if near is None else near.aux
     before = () if normalizer.init_state is None else (state['normalizer'],)
-    weights, found = normalizer.apply(scores, mask, rng_choice, *before)
+    weights, found = normalizer.apply(scores, mask, rng, *before)
     after = weights
     if near is not None and near.factor is not None:
       weights = weights * near.factor.astype(weights.dtype)
@@ -184,6 +214,18 @@ def compose(
       # Two choices, the second given the first.
       found['log_prob'] = found['log_prob'] + aux['log_prob']
     return weights, {**aux, **found}, state
+
+  def scores_of(
+    params, query, memory, *, mask=None, bias=None, rng=None, place=HERE
+  ):
+    length, size = query.shape[0], memory.value.shape[-2]
+    mask = masks.at(mask, length, size, place)
+    if mask is not None:
+      mask = jnp.broadcast_to(mask, (length, size))
+    scores, mask, _ = rate(
+      params, query, memory.key, mask, bias, (), rng, place
+    )
+    return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
 
   def apply(
     params: PyTree,
@@ -224,11 +266,23 @@ def compose(
       return state, (weights[0], jax.tree.map(lambda x: x[0], aux))
 
     rows = (jnp.arange(length), query, mask, bias)
+    # What a step makes, [S, A] at most, is kept for the gradient if it is
+    # little, and made again if it is much.
+    if length * sum(x.size for x in jax.tree.leaves(memory.key)) > _KEPT:
+      step = jax.checkpoint(step, prevent_cse=False)
     state, (weights, aux) = jax.lax.scan(step, state, rows)
     return AttentionOutput(read(weights, memory.value), weights, state, aux)
 
   asks = score.depends_on_query or locality is not None
-  return Attention(init, prepare, init_state, apply, asks)
+  return Attention(
+    init,
+    prepare,
+    init_state,
+    apply,
+    asks,
+    None if sequential else scores_of,
+    Parts(score, normalizer, locality, position),
+  )
 
 
 def _own(params: PyTree, part: str) -> PyTree:
@@ -269,114 +323,3 @@ def read(weights: Array, value: Array) -> Array:
     preferred_element_type=scores_lib.wide(value.dtype),
   )
   return context.astype(value.dtype)
-
-
-def attend(
-  mechanism: Attention,
-  params: PyTree,
-  query: Array,
-  key: Array,
-  value: Array,
-  *,
-  mask: 'masks.Mask | Array | None' = None,
-  bias: Array | None = None,
-  state: PyTree = None,
-  rng: Array | None = None,
-  query_start: int = 0,
-) -> AttentionOutput:
-  """Applies a mechanism to whole sequences, with any leading axes.
-
-  Args:
-    mechanism: from `compose` or another function of this package.
-    params: of `mechanism.init`, shared by all leading axes.
-    query: [..., T, Q].
-    key: [..., S, K], with the leading axes of the query.
-    value: [..., S, V], likewise.
-    mask: a function of positions from `attention.masks`, or booleans that
-      broadcast to [..., T, S]; True = may attend. None: everything is seen.
-    bias: added to the scores, broadcasts to [..., T, S].
-    state: the alignment that the step before left; None starts anew.
-    rng: for mechanisms that draw.
-    query_start: the position of the first query, for whatever compares
-      positions: step t of a decoder is `query[..., t:t+1, :]` at
-      `query_start=t`.
-
-  Returns:
-    AttentionOutput with the same leading axes.
-
-  Raises:
-    ValueError: shapes do not fit; the message names the argument.
-  """
-  query, key, value = (jnp.asarray(array) for array in (query, key, value))
-  lead, length, size = _check(query, key, value)
-  if mask is not None:
-    mask = masks.dense(mask, lead, length, size, query_start)
-  heads = lead[1] if len(lead) > 1 else 1
-  batch, head = _indices(lead)
-  if bias is not None:
-    bias = _broadcast('bias', bias, (*lead, length, size))
-  if rng is not None:
-    rng = jax.random.split(rng, lead) if lead else rng
-  if state is None:
-    state = jax.tree.map(
-      lambda leaf: jnp.broadcast_to(leaf, (*lead, *jnp.shape(leaf))),
-      mechanism.init_state(size),
-    )
-
-  def one(query, key, value, mask, bias, state, rng, batch, head):
-    memory = mechanism.prepare(params, key, value)
-    place = Place(batch, head, heads, query_start)
-    return mechanism.apply(
-      params,
-      query,
-      memory,
-      mask=mask,
-      bias=bias,
-      state=state,
-      rng=rng,
-      place=place,
-    )
-
-  mapped: Callable = one
-  for _ in lead:
-    mapped = jax.vmap(mapped)
-  return mapped(query, key, value, mask, bias, state, rng, batch, head)
-
-
-def _check(query: Array, key: Array, value: Array):
-  """Returns the leading axes, T and S, or raises naming what does not fit."""
-  for name, array in (('query', query), ('key', key), ('value', value)):
-    if jnp.ndim(array) < 2:
-      raise ValueError(
-        f'{name} has shape {jnp.shape(array)}: [..., length, '
-        'depth] was expected'
-      )
-  for name, array in (('key', key), ('value', value)):
-    if array.shape[:-2] != query.shape[:-2]:
-      raise ValueError(
-        f'{name} has leading axes {array.shape[:-2]} and query has '
-        f'{query.shape[:-2]}: they must be equal'
-      )
-  if key.shape[-2] != value.shape[-2]:
-    raise ValueError(
-      f'key has {key.shape[-2]} positions and value has {value.shape[-2]}: '
-      'they must be equal'
-    )
-  return query.shape[:-2], query.shape[-2], key.shape[-2]
-
-
-def _indices(lead: tuple[int, ...]) -> tuple[Array, Array]:
-  """The batch index (first axis) and the head (second), each of shape lead."""
-  grids = jnp.indices(lead) if lead else ()
-  zero = jnp.zeros(lead, jnp.int32)
-  return tuple(grids[n] if len(lead) > n else zero for n in range(2))
-
-
-def _broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
-  try:
-    return jnp.broadcast_to(array, shape)
-  except ValueError:
-    raise ValueError(
-      f'{name} has shape {jnp.shape(array)}, which does not broadcast to '
-      f'{shape}'
-    ) from None

@@ -7,7 +7,7 @@ heads; None reads once.
 import jax
 import jax.numpy as jnp
 
-from attnlab.attention import core, scores
+from attnlab.attention import core, engine, scores
 
 
 def multi_hop(mechanism: core.Attention, *, hops: int = 2) -> core.Attention:
@@ -44,7 +44,7 @@ def multi_hop(mechanism: core.Attention, *, hops: int = 2) -> core.Attention:
       rng, query_dim=query_dim, key_dim=key_dim, value_dim=value_dim
     )
     out = jax.eval_shape(
-      lambda: core.attend(
+      lambda: engine.attend(
         mechanism,
         inner,
         jnp.zeros((1, query_dim)),

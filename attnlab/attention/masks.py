@@ -7,6 +7,7 @@ masks. True = may attend, everywhere in attnlab.
 
 from collections.abc import Callable
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -22,18 +23,47 @@ class Mask:
   Attributes:
     visible: (b, h, i, j) -> boolean, for integer arrays that broadcast: the
       batch index, the head, the query's and the key's position.
+    span: (first, last) -> (start, stop), outside of which queries first .. last
+      see no key, so that nothing is computed there; None where it may be any.
+    keys: (b, h, j) -> boolean, where a key is seen by all queries or by none,
+      but for `causal`; None for all others.
+    causal: whether, besides, no key after the query is seen.
   """
 
   visible: Callable[[Array, Array, Array, Array], Array]
+  span: Callable[[int, int], tuple[float, float]] | None = None
+  keys: Callable[[Array, Array, Array], Array] | None = None
+  causal: bool = False
 
   def __and__(self, other: 'Mask') -> 'Mask':
-    return Mask(lambda *p: self.visible(*p) & other.visible(*p))
+    def span(first, last):
+      ours, theirs = (_span(mask, first, last) for mask in (self, other))
+      return max(ours[0], theirs[0]), min(ours[1], theirs[1])
+
+    keys = None
+    if self.keys is not None and other.keys is not None:
+      ours, theirs = self.keys, other.keys
+      keys = lambda *p: ours(*p) & theirs(*p)
+    return Mask(
+      lambda *p: self.visible(*p) & other.visible(*p),
+      span,
+      keys,
+      self.causal or other.causal,
+    )
 
   def __or__(self, other: 'Mask') -> 'Mask':
-    return Mask(lambda *p: self.visible(*p) | other.visible(*p))
+    def span(first, last):
+      ours, theirs = (_span(mask, first, last) for mask in (self, other))
+      return min(ours[0], theirs[0]), max(ours[1], theirs[1])
+
+    return Mask(lambda *p: self.visible(*p) | other.visible(*p), span)
 
   def __invert__(self) -> 'Mask':
     return Mask(lambda *p: ~self.visible(*p))
+
+
+def _span(mask: Mask, first: int, last: int) -> tuple[float, float]:
+  return (0, math.inf) if mask.span is None else mask.span(first, last)
 
 
 def padding(lengths: Array) -> Mask:
@@ -50,7 +80,12 @@ def padding(lengths: Array) -> Mask:
 
 def causal() -> Mask:
   """Keys up to the query's own position: j <= i."""
-  return Mask(lambda b, h, i, j: j <= i)
+  return Mask(
+    lambda b, h, i, j: j <= i,
+    span=lambda first, last: (0, last + 1),
+    keys=lambda b, h, j: jnp.ones_like(j, bool),
+    causal=True,
+  )
 
 
 def window(*, left: int, right: int) -> Mask:
@@ -60,7 +95,10 @@ def window(*, left: int, right: int) -> Mask:
   """
   if left < 0 or right < 0:
     raise ValueError(f'window({left=}, {right=}): neither may be negative')
-  return Mask(lambda b, h, i, j: (j >= i - left) & (j <= i + right))
+  return Mask(
+    lambda b, h, i, j: (j >= i - left) & (j <= i + right),
+    span=lambda first, last: (first - left, last + right + 1),
+  )
 
 
 def dilated(*, window: int, step: int) -> Mask:
@@ -83,7 +121,10 @@ def dilated(*, window: int, step: int) -> Mask:
     del b, h
     return ((j - i) % step == 0) & (jnp.abs(j - i) <= window * step)
 
-  return Mask(visible)
+  reach = window * step
+  return Mask(
+    visible, span=lambda first, last: (first - reach, last + reach + 1)
+  )
 
 
 def block(*, size: int) -> Mask:
@@ -94,7 +135,10 @@ def block(*, size: int) -> Mask:
   """
   if size < 1:
     raise ValueError(f'block({size=}): it must be 1 or more')
-  return Mask(lambda b, h, i, j: i // size == j // size)
+  return Mask(
+    lambda b, h, i, j: i // size == j // size,
+    span=lambda first, last: (first // size * size, (last // size + 1) * size),
+  )
 
 
 def prefix(n: Array | int) -> Mask:
@@ -169,7 +213,7 @@ def _first(name: str, counts: Array) -> Mask:
       _check_batch(name, 'lengths', counts.size, b)
     return j < (counts[b] if counts.ndim else counts)
 
-  return Mask(visible)
+  return Mask(visible, keys=lambda b, h, j: visible(b, h, None, j))
 
 
 def _check_batch(name: str, what: str, count: int, batch: Any):
@@ -187,7 +231,7 @@ def at(mask: Mask | Array | None, length: int, size: int, place: Any):
     mask: a Mask; anything else is returned as it is.
     length: T, how many queries.
     size: S, how many keys.
-    place: a `core.Place`, where the first query stands.
+    place: a `core.Place`, where the first query and the first key stand.
 
   Returns:
     Booleans [T, S], or what was given.
@@ -195,7 +239,7 @@ def at(mask: Mask | Array | None, length: int, size: int, place: Any):
   if not isinstance(mask, Mask):
     return mask
   rows = (place.query + jnp.arange(length))[:, None]
-  columns = jnp.arange(size)[None, :]
+  columns = (place.key + jnp.arange(size))[None, :]
   visible = mask.visible(place.batch, place.head, rows, columns)
   return jnp.broadcast_to(visible, (length, size))
 
@@ -224,18 +268,7 @@ def dense(
   """
   shape = (*lead, length, size)
   if not isinstance(mask, Mask):
-    mask = jnp.asarray(mask)
-    if mask.dtype != jnp.bool_:
-      raise ValueError(
-        f'mask has dtype {mask.dtype}: booleans were expected, True = may '
-        'attend'
-      )
-    try:
-      return jnp.broadcast_to(mask, shape)
-    except ValueError:
-      raise ValueError(
-        f'mask has shape {mask.shape}, which does not broadcast to {shape}'
-      ) from None
+    return jnp.broadcast_to(check(mask, lead, length, size), shape)
   if len(lead) > 2:
     raise ValueError(
       f'a mask of positions knows a batch and a head axis; got {lead}'
@@ -248,3 +281,32 @@ def dense(
   visible = mask.visible(batch, head, rows, columns)
   grid = jnp.broadcast_to(visible, (batch.size, head.size, length, size))
   return grid.reshape(shape)
+
+
+def check(
+  mask: Mask | Array, lead: tuple[int, ...], length: int, size: int
+) -> Mask | Array:
+  """Refuses what `dense` refuses, without making the grid.
+
+  Raises:
+    ValueError: as `dense`.
+  """
+  if isinstance(mask, Mask):
+    jax.eval_shape(lambda: dense(mask, lead, length, size))
+    return mask
+  mask, shape = jnp.asarray(mask), (*lead, length, size)
+  if mask.dtype != jnp.bool_:
+    raise ValueError(
+      f'mask has dtype {mask.dtype}: booleans were expected, True = may attend'
+    )
+  if not broadcasts(mask.shape, shape):
+    raise ValueError(
+      f'mask has shape {mask.shape}, which does not broadcast to {shape}'
+    )
+  return mask
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+  """Whether an array of a shape broadcasts to another shape."""
+  ends = zip(reversed(shape), reversed(to), strict=False)
+  return len(shape) <= len(to) and all(n in (1, m) for n, m in ends)

@@ -28,6 +28,8 @@ class Normalizer(NamedTuple):
     shift_invariant: whether a constant added to a row changes nothing.
     distribution: whether a row with a visible key sums to one.
     nonnegative: whether the scores must not be negative.
+    temperature: t, where it is the softmax of scores / t, which kernels exist
+      for; None for all others.
     init_state: (source_length S) -> what a normaliser that reads the alignment
       of the step before starts from; None for all others.
     update: (state, weights [S]) -> the next state.
@@ -40,6 +42,7 @@ class Normalizer(NamedTuple):
   nonnegative: bool = False
   init_state: Callable[[int], PyTree] | None = None
   update: Callable[[PyTree, Array], PyTree] | None = None
+  temperature: float | None = None
 
 
 def softmax(*, temperature: float = 1.0) -> Normalizer:
@@ -57,7 +60,7 @@ def softmax(*, temperature: float = 1.0) -> Normalizer:
     del rng
     return _masked_softmax(scores / temperature, mask), {}
 
-  return Normalizer(apply)
+  return Normalizer(apply, temperature=temperature)
 
 
 def uniform() -> Normalizer:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attnlab.attention import arithmetic
+from attnlab.attention import arithmetic, pairs
 
 Array = jax.Array
 PyTree = Any
@@ -39,6 +39,11 @@ class Score(NamedTuple):
     wide: True where apply makes an array of [T, S, A]: the engine then builds
       scores by blocks of keys, which needs every leaf of prepared to be
       row-wise in s and scores of a key to depend on that key alone.
+    scale: (depth) -> c, where the score is c q.k of queries and keys as they
+      are, which kernels exist for; None for all others.
+    features: phi, where the score is phi(q).prepared; None for all others.
+    absolute: True where a score depends on the place of the key in the source,
+      so that all keys must be there.
   """
 
   init: Callable[[Array, int, int], PyTree]
@@ -50,6 +55,9 @@ class Score(NamedTuple):
   init_state: Callable[[int], PyTree] | None = None
   update: Callable[[PyTree, Array], PyTree] | None = None
   wide: bool = False
+  scale: Callable[[int], float] | None = None
+  features: Callable[[Array], Array] | None = None
+  absolute: bool = False
 
 
 def _no_params(rng: Array, query_dim: int, key_dim: int) -> PyTree:
@@ -73,7 +81,10 @@ def dot() -> Score:
   Cost: B T S Q products; memory B T S.
   """
   return Score(
-    _no_params, _as_is, lambda params, q, k: arithmetic.products(q, k)
+    _no_params,
+    _as_is,
+    lambda params, q, k: arithmetic.products(q, k),
+    scale=lambda depth: 1.0,
   )
 
 
@@ -87,7 +98,7 @@ def scaled_dot() -> Score:
     del params
     return arithmetic.products(query, key) / query.shape[-1] ** 0.5
 
-  return Score(_no_params, _as_is, apply)
+  return Score(_no_params, _as_is, apply, scale=lambda depth: depth**-0.5)
 
 
 def bilinear() -> Score:
@@ -114,7 +125,7 @@ def additive(*, hidden: int = 128) -> Score:
 
   W_q [Q, A], W_k [K, A], b [A], u [A]; W_k k + b is computed once per source.
 
-  Cost: B T S A tanh; memory B T S A.
+  Cost: B T S A tanh; memory B (T S + T A + S A).
 
   Args:
     hidden: A, the width of the hidden layer.
@@ -133,9 +144,9 @@ def additive(*, hidden: int = 128) -> Score:
 
   def apply(params, query, prepared):
     projected = arithmetic.project('query', query, params['query'])
-    return _hidden_layer(params, projected[:, None, :] + prepared[None, :, :])
+    return _pair_scores(params, projected, prepared)
 
-  return Score(init, _project_key, apply, wide=True)
+  return Score(init, _project_key, apply)
 
 
 def keys_only(*, hidden: int = 128) -> Score:
@@ -222,7 +233,7 @@ def concat(*, hidden: int = 128) -> Score:
   Keras calls another mechanism "concat": w sum_d tanh(c (q_d + k_d)), without
   a matrix and without concatenation.
 
-  Cost: B T S A tanh; memory B T S A.
+  Cost: B T S A tanh; memory B (T S + T A + S A).
 
   Args:
     hidden: A, the width of the hidden layer.
@@ -241,9 +252,9 @@ def concat(*, hidden: int = 128) -> Score:
 
   def apply(params, query, prepared):
     projected = arithmetic.project('query', query, params['query'])
-    return _hidden_layer(params, projected[:, None, :] + prepared[None, :, :])
+    return _pair_scores(params, projected, prepared)
 
-  return Score(init, prepare, apply, wide=True)
+  return Score(init, prepare, apply)
 
 
 def concat_linear() -> Score:
@@ -410,7 +421,7 @@ def location(*, max_length: int = 256) -> Score:
       )
     return arithmetic.project_wide('query', query, params['weight'][:, :size])
 
-  return Score(init, prepare, apply)
+  return Score(init, prepare, apply, absolute=True)
 
 
 def kernel(*, features: str = 'elu') -> Score:
@@ -437,7 +448,7 @@ def kernel(*, features: str = 'elu') -> Score:
     del params
     return arithmetic.products(phi(query), prepared)
 
-  return Score(_no_params, prepare, apply, nonnegative=True)
+  return Score(_no_params, prepare, apply, nonnegative=True, features=phi)
 
 
 def location_aware(
@@ -614,6 +625,19 @@ def _project_key(params: PyTree, key: Array) -> Array:
   """W_k k + b [S, A], in the keys' dtype."""
   bias = params['bias'].astype(key.dtype)
   return arithmetic.project('key', key, params['key']) + bias[None, :]
+
+
+# The largest array [T, S, A] that is made for the sake of speed.
+_SMALL = 2**17
+
+
+def _pair_scores(params: PyTree, query: Array, key: Array) -> Array:
+  """u' tanh(a + b), for a [T, A] and b [S, A] -> [T, S]."""
+  if query.shape[0] * key.size <= _SMALL:
+    return _hidden_layer(params, query[:, None, :] + key[None, :, :])
+  dtype = arithmetic.wide(query.dtype)
+  arrays = (query, key, params['out'].astype(query.dtype))
+  return pairs.tanh_sum(*(array.astype(dtype) for array in arrays))
 
 
 def _hidden_layer(params: PyTree, inputs: Array) -> Array:

@@ -1,5 +1,6 @@
 """The only tie between attention mechanisms and Flax."""
 
+import math
 from typing import Any
 
 from flax import nnx
@@ -132,7 +133,17 @@ def apply(
   rng: Array | None = None,
   query_start: Array | int = 0,
 ) -> attention.AttentionOutput:
-  """`mechanism.apply` over a batch, for a scan that carries no modules."""
+  """`mechanism.apply` over a batch, for a scan that carries no modules.
+
+  Where all the weights would be large, they are made by blocks of queries, and
+  are whole in memory only if somebody reads them.
+  """
+  batch, length = query.shape[:2]
+  values = jax.tree.leaves(memory.value)[0]  # [B, S, V] or [B, H, S, V]
+  large = attention.engine.is_large(math.prod(values.shape[:-1]) * length)
+  large = large and not attention.blockwise.refusal(mechanism)
+  if large:
+    mechanism = attention.in_blocks(mechanism)
   rngs = None if rng is None else jax.random.split(rng, query.shape[0])
 
   def one(query, memory, mask, state, rng):
@@ -146,4 +157,7 @@ def apply(
       place=attention.Place(query=query_start),
     )
 
-  return jax.vmap(one)(query, memory, mask, state, rngs)
+  arrays = (query, memory, mask, state, rngs)
+  if large and attention.pairs.one_by_one():
+    return attention.engine.in_turn(one, (batch,), arrays)
+  return jax.vmap(one)(*arrays)

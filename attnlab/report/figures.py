@@ -770,6 +770,42 @@ def metric_by_length(series: Mapping[str, Bins], ylabel: str) -> 'Figure':
   return figure
 
 
+def cost_by_length(
+  series: Mapping[str, tuple[Sequence[float], Sequence[float]]], ylabel: str
+) -> 'Figure':
+  """What a length costs, both axes logarithmic.
+
+  Args:
+    series: label -> (lengths, costs), which may end at different lengths.
+    ylabel: what the costs are, with unit.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: there are no series.
+  """
+  if not series:
+    raise ValueError('series is empty')
+  with _style():
+    figure = _figure(3.9, 3.1)
+    axes = figure.subplots()
+    for number, (label, (lengths, costs)) in enumerate(series.items()):
+      axes.plot(lengths, costs, label=label, **_series(number, True))
+    axes.set_xscale('log', base=2)
+    axes.set_yscale('log')
+    for axis in (axes.xaxis, axes.yaxis):
+      axis.set_major_formatter(lambda value, _: f'{value:,g}')
+    axes.tick_params(axis='x', labelrotation=45)
+    axes.set_xlabel('length')
+    axes.set_ylabel(ylabel)
+    _open_frame(axes)
+    figure.legend(
+      loc='outside upper center', ncols=min(len(series), 3), handlelength=2.6
+    )
+  return figure
+
+
 def learning_rates(
   rates: np.ndarray,
   losses: np.ndarray,

@@ -224,7 +224,12 @@ def test_every_public_mechanism_has_a_row():
   assert set(POSITIONS) == set(configs.choices('attention.position'))
   assert set(HEADS) == set(configs.choices('attention.heads'))
   assert set(HOPS) == set(configs.choices('attention.hops'))
-  assert set(MASKS) == public(attention.masks) - {'at', 'dense'}
+  assert set(MASKS) == public(attention.masks) - {
+    'at',
+    'broadcasts',
+    'check',
+    'dense',
+  }
   for table in (SCORES, NORMALIZERS, LOCALITIES, POSITIONS, HEADS, HOPS):
     assert all(all(row.excuses.values()) for row in table.values())
 

@@ -230,3 +230,17 @@ def test_global_settings_are_left_alone():
   before = matplotlib.rcParams['font.family']
   figures.alignment(np.eye(1), ['a'], ['b'])
   assert matplotlib.rcParams['font.family'] == before
+
+
+def test_cost_by_length_has_a_line_a_series_and_plain_numbers():
+  figure = figures.cost_by_length(
+    {'a': ([128, 256, 512], [0.001, 0.01, 10]), 'b': ([128], [1])}, 'seconds'
+  )
+  (axes,) = figure.axes
+  assert [len(line.get_xdata()) for line in axes.get_lines()] == [3, 1]
+  assert axes.get_xscale() == axes.get_yscale() == 'log'
+  figure.canvas.draw()
+  texts = [label.get_text() for label in axes.get_yticklabels()]
+  assert '0.01' in texts
+  with pytest.raises(ValueError, match='series is empty'):
+    figures.cost_by_length({}, 'seconds')
