@@ -42,6 +42,14 @@ _ABOUT = (
   'takes. [The catalogue](catalogue.md) says what the parts are.'
 )
 
+_WAYS = (
+  'Which implementations of `attention.attend` a score takes with a '
+  'normaliser: '
+  f'{", ".join(f"{w[0].upper()} {w}" for w in attention.engine.WAYS[1:])}. '
+  'What the others refuse they refuse by name, with the reason; `auto` takes '
+  'everything.'
+)
+
 Table = dict[str, dict[str, str]]
 
 
@@ -67,6 +75,7 @@ def render() -> str:
       _markdown(table, reasons),
     ]
   blocks += ['## Part and model', _markdown(in_models(), reasons)]
+  blocks += ['## Implementation', _WAYS, _letters(implementations())]
   if reasons:
     blocks += [
       '## Reasons',
@@ -112,6 +121,25 @@ def with_masks(kind: str) -> Table:
       if mask is not None
     }
     for name in choices(kind)
+  }
+
+
+def implementations() -> dict[str, dict[str, list[str]]]:
+  """Returns {score: {normaliser: the implementations that take the two}}."""
+  return {
+    name: {
+      other: [
+        way
+        for way in attention.engine.WAYS[1:]
+        if not attempt(
+          lambda given={'score': name, 'normalizer': other}, way=way: _run(
+            given, implementation=way
+          )
+        )
+      ]
+      for other in choices('normalizer')
+    }
+    for name in choices('score')
   }
 
 
@@ -233,7 +261,7 @@ def _one_line(error: Exception) -> str:
   return ' '.join(str(error).split())
 
 
-def _run(given: Mapping[str, str], mask: Any = None) -> Any:
+def _run(given: Mapping[str, str], mask: Any = None, **more: Any) -> Any:
   """A mechanism on a batch of one example, as the library is used."""
   mechanism = compose(given)
   params = mechanism.init(
@@ -241,7 +269,7 @@ def _run(given: Mapping[str, str], mask: Any = None) -> Any:
   )
   x = jnp.zeros((1, _LENGTH, _WIDTH))
   return attention.attend(
-    mechanism, params, x, x, x, mask=mask, rng=jax.random.key(1)
+    mechanism, params, x, x, x, mask=mask, rng=jax.random.key(1), **more
   )
 
 
@@ -294,6 +322,20 @@ def _markdown(table: Table, reasons: dict[str, int]) -> str:
   for name, row in table.items():
     cells = (_mark(row[column], reasons) for column in columns)
     lines.append(f'| {name} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def _letters(table: dict[str, dict[str, list[str]]]) -> str:
+  """A table of first letters."""
+  columns = list(next(iter(table.values())))
+  lines = [
+    f'| | {" | ".join(columns)} |',
+    f'| --- |{" :---: |" * len(columns)}',
+  ]
+  for name, row in table.items():
+    letters = (' '.join(w[0].upper() for w in ways) for ways in row.values())
+    cells = ' | '.join(text or '–' for text in letters)
+    lines.append(f'| {name} | {cells} |')
   return '\n'.join(lines)
 
 
