@@ -76,7 +76,7 @@ class Worker:
     self.ready = False
     self.busy = False
     self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-    self.process = subprocess.Popen(
+    self.process: Any = subprocess.Popen(
       [sys.executable, '-c', _START, _ROOT],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
@@ -424,9 +424,9 @@ def told(code: int) -> str:
 def _importable():
   """Lets the processes of others find attnlab where it is not installed."""
   paths = os.environ.get('PYTHONPATH', '').split(os.pathsep)
+  paths = [path for path in paths if path]
   if _ROOT not in paths:
-    found = os.pathsep.join(filter(None, [_ROOT, *paths]))
-    os.environ['PYTHONPATH'] = found
+    os.environ['PYTHONPATH'] = os.pathsep.join([_ROOT, *paths])
 
 
 def _environment(index: int, workers: int) -> dict[str, str]:

@@ -115,6 +115,7 @@ def draw(
       number, size, seed_of(search.seed, 'order')
     )))  # fmt: skip
   taken = {_key(point) for point in used}
+  point: dict[str, Any] = {}
   for again in range(_TRIES):
     point = _suggest(search, seed_of(search.seed, number, again), known)
     if _key(point) not in taken:

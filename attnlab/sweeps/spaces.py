@@ -238,20 +238,23 @@ def _zip(item: str, inside: str) -> Axis:
   axes = [_axis(part) for part in _items(inside)]
   if len(axes) < 2:
     raise errors.UserError(f'sweep: {item!r} needs two settings or more')
+  lists: dict[str, Choice] = {}
   for axis in axes:
     if not isinstance(axis.domain, Choice):
       raise errors.UserError(
         f'sweep: {axis.name} in {item!r} must be a list of values'
       )
-  lengths = {axis.name: len(axis.domain.values) for axis in axes}
-  if len(set(lengths.values())) > 1:
-    told = ', '.join(f'{name} {n}' for name, n in lengths.items())
+    lists[axis.name] = axis.domain
+  if len({len(choice.values) for choice in lists.values()}) > 1:
+    told = ', '.join(f'{name} {len(c.values)}' for name, c in lists.items())
     raise errors.UserError(
       f'sweep: {item!r} needs lists of one length, and they have: {told}'
     )
-  rows = zip(*(axis.domain.values for axis in axes), strict=True)
+  columns = [axis.domain for axis in axes if isinstance(axis.domain, Choice)]
+  rows = zip(*(column.values for column in columns), strict=True)
   paths = tuple(path for axis in axes for path in axis.paths)
-  return Axis(paths, Choice(tuple(sum(row, ()) for row in rows)))
+  texts = (itertools.chain.from_iterable(row) for row in rows)
+  return Axis(paths, Choice(tuple(map(tuple, texts))))
 
 
 def _axis(item: str) -> Axis:

@@ -113,14 +113,18 @@ def run(
       return kept
     engine = make_engine()
     try:
-      with _signals(), view.showing(kept):
-        _Loop(plan, kept, engine, view, extra).run()
-    finally:
-      engine.close()
+      try:
+        with _signals(), view.showing(kept):
+          _Loop(plan, kept, engine, view, extra).run()
+      finally:
+        engine.close()
+    except (Stopped, errors.UserError):
       for point in kept.ordered():
         if point.state == 'running' and not engine.outlives:
           _settle(kept, point, None)
       kept.write(extra)
+      raise
+    kept.write(extra)
   return kept
 
 

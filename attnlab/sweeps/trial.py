@@ -106,6 +106,7 @@ def run(job: Job) -> int:
   workdir = pathlib.Path(job.workdir)
   sys.argv = job.command[1:]
   watch = None
+  outcome: dict[str, Any]
   try:
     from attnlab import tasks, training
 
