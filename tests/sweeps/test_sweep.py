@@ -1,6 +1,7 @@
 """A sweep's loop, on an engine that runs nothing: order, kills, going on."""
 
 import collections
+import itertools
 import json
 import pathlib
 import random
@@ -126,10 +127,10 @@ def attempts(kept):
   [('random', 'none'), ('tpe', 'none'), ('tpe', 'median'), ('random', 'asha')],
 )
 def test_workers_kills_and_crashes_change_nothing(tmp_path, kind, pruner):
-  what = plan(kind=kind, pruner=pruner, trials=30)
+  what = plan(kind=kind, pruner=pruner, trials=24)
   run(tmp_path / 'serial', Engine(1), what)
   serial = told(tmp_path / 'serial')
-  assert len(serial['points']) == 30
+  assert len(serial['points']) == 24
   if pruner != 'none':
     states = {point['state'] for point in serial['points']}
     assert states == {'complete', 'pruned'}
@@ -139,7 +140,7 @@ def test_workers_kills_and_crashes_change_nothing(tmp_path, kind, pruner):
   kept = None
   ran = []
   for seed in range(99):
-    engine = Engine(3, seed=seed, crash=4)
+    engine = Engine(3, seed=seed, crash=9)
     try:
       kept = run(folder, engine, what)
       break
@@ -148,7 +149,7 @@ def test_workers_kills_and_crashes_change_nothing(tmp_path, kind, pruner):
     finally:
       ran += engine.ran
   assert told(folder) == serial
-  assert sorted(ran) == list(range(30))
+  assert sorted(ran) == list(range(24))
   assert all(
     states.count('RUNNING') + states.count('WAITING') == 0
     and states[-1] in ('COMPLETE', 'PRUNED')
@@ -244,7 +245,7 @@ def test_a_crash_between_any_two_writes_is_mended(
   kept = run(tmp_path, second, what)
   assert [p.state for p in kept.ordered()] == ['complete'] * 4
   assert sorted(engine.ran + second.ran) == [0, 1, 2, 3]
-  states = sum(attempts(kept).values(), [])
+  states = list(itertools.chain(*attempts(kept).values()))
   assert not {'RUNNING', 'WAITING'} & set(states)
   assert states.count('COMPLETE') == 4
 
@@ -270,7 +271,7 @@ def test_no_point_comes_twice(tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
   run(tmp_path / 'a', Engine(1), plan(trials=2))
-  with pytest.raises(errors.UserError, match='search_seed=1 .there: 0.'):
+  with pytest.raises(errors.UserError, match=r'search_seed=1 \(there: 0\)'):
     run(tmp_path / 'a', Engine(1), plan(trials=2, seed=1))
   (tmp_path / 'run').mkdir()
   (tmp_path / 'run' / 'config.json').write_text('{}')
