@@ -190,11 +190,12 @@ class Local:
     del self._workers[worker.index]
     worker.stop()
     code = worker.process.wait()
+    last = worker.told()
+    worker.leave(0.0)
     if not worker.ready and code >= 0:
       self._faults += 1
       if self._faults > 2:
-        raise errors.UserError(f'a worker does not start: {worker.told()}')
-    worker.leave(0.0)
+        raise errors.UserError(f'a worker does not start: {last}')
     if worker.index not in self._jobs:
       return []
     number = self._jobs.pop(worker.index)
