@@ -28,12 +28,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / 'benchmarks'))
 sys.path.insert(0, str(ROOT))
 
-import nothing_lost  # noqa: E402
+from benchmarks import nothing_lost  # noqa: E402
 
 
 def main() -> int:
@@ -81,8 +81,8 @@ def campaign(args: argparse.Namespace, folder: pathlib.Path) -> None:
 
 def start(
   args: argparse.Namespace, folder: pathlib.Path, *, workers: int
-) -> subprocess.Popen:
-  """Starts the sweep."""
+) -> Any:
+  """Starts the sweep; returns its process."""
   engine = [] if workers == 1 else [f'--engine={args.engine}']
   space = f'optimizer.learning_rate=log(1e-3,1e-2); seed=0..{args.trials - 1}'
   return subprocess.Popen(
@@ -104,7 +104,7 @@ def start(
   )
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(process: Any) -> None:
   """Waits for the end of a sweep; raises Failure unless it is a good one."""
   out, _ = process.communicate()
   if process.returncode:

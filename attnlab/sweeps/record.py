@@ -391,7 +391,7 @@ def _open(path: pathlib.Path) -> Any:
         grace_period=4 * HEARTBEAT,
         engine_kwargs={'connect_args': {'timeout': 60}},
       )
-    sqlalchemy.event.listen(storage.engine, 'connect', _quick)
+    sqlalchemy.event.listens_for(storage.engine, 'connect')(_quick)
     storage.engine.dispose()
     return storage
   except (sqlalchemy.exc.DatabaseError, AssertionError) as error:
