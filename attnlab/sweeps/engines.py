@@ -208,8 +208,12 @@ class Ray:
   outlives = False
 
   def __init__(self, workers: int, address: str = ''):
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    if not address:
+      # Else all services of a node on Linux listen on all addresses, whatever
+      # init is told. Read when ray is imported.
+      os.environ['RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER'] = '0'
     try:
-      os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
       import ray
     except ModuleNotFoundError as error:
       raise errors.UserError(

@@ -1,5 +1,6 @@
 """Sweeps in processes: the same however many there are and whatever dies."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -97,6 +98,42 @@ def children(pid):
   return found
 
 
+def family(pid):
+  """All processes below this one."""
+  return [p for c in children(pid) for p in (c, *family(c))]
+
+
+def trials(pid):
+  """(worker, trial) of a sweep's processes: who writes a log.txt."""
+  found = []
+  for worker in family(pid):
+    for child in children(worker):
+      with contextlib.suppress(OSError):
+        if os.readlink(f'/proc/{child}/fd/1').endswith('/log.txt'):
+          found.append((worker, child))
+  return found
+
+
+def public(pids):
+  """Addresses other than loopback on which these processes listen."""
+  sockets = {}
+  for name in ('tcp', 'tcp6'):
+    for line in pathlib.Path('/proc/net', name).read_text().splitlines()[1:]:
+      words = line.split()
+      address = words[1].split(':')[0]
+      loopback = ('0100007F', '0' * 24 + '01000000')
+      mapped = address.endswith('0000FFFF0100007F')
+      if words[3] == '0A' and address not in loopback and not mapped:
+        sockets[f'socket:[{words[9]}]'] = words[1]
+  found = []
+  for pid in pids:
+    for file in pathlib.Path(f'/proc/{pid}/fd').glob('*'):
+      with contextlib.suppress(OSError):
+        if (target := os.readlink(file)) in sockets:
+          found.append((pid, sockets[target]))
+  return found
+
+
 def wait_until(condition, seconds=120):
   until = time.monotonic() + seconds
   while not (found := condition()):
@@ -158,19 +195,18 @@ def test_kills_of_workers_trials_and_the_sweep(serial, tmp_path):
   folder = tmp_path / 'killed'
   process = start(folder, '--workers=2')
   # A worker with its trial, then a trial alone.
-  worker = wait_until(lambda: [w for w in children(process.pid) if children(w)])
-  os.kill(worker[0], signal.SIGKILL)
+  worker = wait_until(lambda: trials(process.pid))[0][0]
+  assert public(family(process.pid)) == []
+  os.kill(worker, signal.SIGKILL)
   log = folder / 'trials' / '0002' / 'config.json'
   wait_until(log.exists)
-  family = children(process.pid)
-  trials = [t for w in family for t in children(w)]
+  below = family(process.pid)
   os.kill(process.pid, signal.SIGKILL)
   process.communicate()
   # What it started leaves with it.
   wait_until(
-    lambda: not any(pathlib.Path(f'/proc/{pid}').exists() for pid in family)
+    lambda: not any(pathlib.Path(f'/proc/{pid}').exists() for pid in below)
   )
-  assert not any(pathlib.Path(f'/proc/{pid}').exists() for pid in trials)
   out = whole(folder, '--workers=2', code=1)
   assert 'going on' in out
   assert_same_runs(serial, folder)
@@ -270,23 +306,12 @@ def test_ray_is_serial_bit_for_bit(serial, tmp_path):
   pytest.importorskip('ray', reason='the extra ray is not installed')
   folder = tmp_path / 'ray'
   process = start(folder, '--engine=ray', '--workers=2')
-  workers = wait_until(lambda: processes('attnlab.sweeps', 'worker.main'))
-  os.kill(workers[0], signal.SIGKILL)
+  worker = wait_until(lambda: trials(process.pid))[0][0]
+  assert public(family(process.pid)) == []
+  os.kill(worker, signal.SIGKILL)
   out, err = process.communicate(timeout=600)
   assert process.returncode == 1, (out, err)
   assert_same_runs(serial, folder)
-
-
-def processes(*words):
-  found = []
-  for path in pathlib.Path('/proc').glob('[0-9]*'):
-    try:
-      command = (path / 'cmdline').read_text().replace('\0', ' ')
-    except OSError:
-      continue
-    if all(word in command for word in words):
-      found.append(int(path.name))
-  return found
 
 
 def test_submitit_is_serial_bit_for_bit(serial, tmp_path, monkeypatch):
