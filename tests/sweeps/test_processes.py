@@ -121,9 +121,13 @@ def public(pids):
     for line in pathlib.Path('/proc/net', name).read_text().splitlines()[1:]:
       words = line.split()
       address = words[1].split(':')[0]
-      loopback = ('0100007F', '0' * 24 + '01000000')
-      mapped = address.endswith('0000FFFF0100007F')
-      if words[3] == '0A' and address not in loopback and not mapped:
+      # 127.0.0.1, ::ffff:127.0.0.1 and ::1, as Linux writes them.
+      loopback = (
+        '0100007F',
+        '0000000000000000FFFF00000100007F',
+        '00000000000000000000000001000000',
+      )
+      if words[3] == '0A' and address not in loopback:
         sockets[f'socket:[{words[9]}]'] = words[1]
   found = []
   for pid in pids:
