@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -65,7 +64,7 @@ def campaign(args: argparse.Namespace, folder: pathlib.Path) -> None:
   """Runs both sweeps and compares them; raises Failure."""
   alone, killed = folder / 'alone', folder / 'killed'
   began = time.monotonic()
-  finish(start(args, alone, workers=1))
+  finish(start(args, alone, workers=1), alone)
   one = time.monotonic() - began
   print(f'undisturbed, one worker: {one:.0f} s', flush=True)
   began = time.monotonic()
@@ -81,35 +80,36 @@ def campaign(args: argparse.Namespace, folder: pathlib.Path) -> None:
 
 def start(
   args: argparse.Namespace, folder: pathlib.Path, *, workers: int
-) -> Any:
-  """Starts the sweep; returns its process."""
+) -> subprocess.Popen:
+  """Starts the sweep."""
   engine = [] if workers == 1 else [f'--engine={args.engine}']
   # Seeds alone: another learning rate is another program to compile.
   space = f'seed=0..{args.trials - 1}'
-  return subprocess.Popen(
-    [
-      sys.executable,
-      str(ROOT / 'launch.py'),
-      f'--config={args.config}',
-      f'--config.training.steps={args.steps}',
-      f'--sweep={space}',
-      f'--trials={args.trials}',
-      f'--workers={workers}',
-      f'--workdir={folder}',
-      *engine,
-    ],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    start_new_session=True,
-  )
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with folder.with_suffix('.log').open('a') as log:
+    return subprocess.Popen(
+      [
+        sys.executable,
+        str(ROOT / 'launch.py'),
+        f'--config={args.config}',
+        f'--config.training.steps={args.steps}',
+        f'--sweep={space}',
+        f'--trials={args.trials}',
+        f'--workers={workers}',
+        f'--workdir={folder}',
+        *engine,
+      ],
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+    )
 
 
-def finish(process: Any) -> None:
+def finish(process: subprocess.Popen, folder: pathlib.Path) -> None:
   """Waits for the end of a sweep; raises Failure unless it is a good one."""
-  out, _ = process.communicate()
-  if process.returncode:
-    raise nothing_lost.Failure(f'exit code {process.returncode}: {out[-900:]}')
+  if code := process.wait():
+    told = folder.with_suffix('.log').read_text()[-1500:]
+    raise nothing_lost.Failure(f'exit code {code}: {told}')
 
 
 def disturb(
@@ -123,20 +123,17 @@ def disturb(
   at = sorted(rng.sample(range(args.trials - args.workers), args.kills))
   ends = sorted(rng.sample(range(2, args.trials - 2), args.sweep_kills))
   process = start(args, folder, workers=args.workers)
-  log = folder.with_suffix('.log').open('w')
-  os.set_blocking(process.stdout.fileno(), False)
+  family: set[int] = set()
   while process.poll() is None:
-    log.write(process.stdout.read() or '')
+    family.update(descendants(process.pid))
     done = len(list(folder.glob('trials/*/trial.json')))
     if ends and done >= ends[0]:
       ends.pop(0)
-      family = descendants(process.pid)
       process.kill()
       process.wait()
       sweeps += 1
-      gone(family)
+      gone(sorted(family))
       process = start(args, folder, workers=args.workers)
-      os.set_blocking(process.stdout.fileno(), False)
     elif at and done >= at[0]:
       running = [
         (point, trial, worker)
@@ -159,15 +156,8 @@ def disturb(
               flush=True,
             )
     time.sleep(0.05)
-  family = descendants(process.pid)
-  log.write(process.stdout.read() or '')
-  log.close()
-  if process.returncode:
-    raise nothing_lost.Failure(
-      f'exit code {process.returncode}: '
-      f'{folder.with_suffix(".log").read_text()[-1500:]}'
-    )
-  gone(family)
+  finish(process, folder)
+  gone(sorted(family))
   return victims, sweeps
 
 
