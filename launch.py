@@ -14,6 +14,9 @@ r"""Trains, evaluates and asks attention models.
       is as good as the run for eval and predict
   python launch.py --mode=lr_find --config=experiments/translation.py:bahdanau
       which learning rate to start from
+  python launch.py --config=experiments/sentiment.py --workers=2 \
+      --sweep='attention.score.name=dot,additive; seed=0..5'
+      a sweep: one trial for each point of a space
   python launch.py --list
       experiments, mechanisms, data sets
 
@@ -36,6 +39,7 @@ from typing import Any
 from absl import flags
 
 from attnlab import allocator, configs, errors
+from attnlab.sweeps import options as sweeps
 
 MODES = ('train', 'lr_find', 'eval', 'predict', 'export')
 _MAIN = (
@@ -159,6 +163,7 @@ flags.DEFINE_integer(
   'train: which of them this is, from 0, with --coordinator=HOST:PORT.',
   flag_values=_FLAGS,
 )
+sweeps.define(_FLAGS)
 flags.DEFINE_boolean('help', False, 'Show this help.', flag_values=_FLAGS)
 
 
@@ -287,6 +292,7 @@ def _check_flags(args: flags.FlagValues):
     raise errors.UserError(f'average={args.average} must be 1 or more')
   if args.mode == 'export' and not args.output:
     raise errors.UserError('output is missing: mode=export writes a folder')
+  sweeps.check(args)
   for name in ('profile', 'wandb'):
     if args.dry_run and getattr(args, name):
       raise errors.UserError(
@@ -309,6 +315,8 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
         print(f'# {spec}')
       print(configs.to_json(config))
     return 0
+  if args.sweep is not None:
+    return sweeps.run(args, loaded[specs[0]], overrides)
   runs = _directories(args.workdir, specs, overrides)
   from attnlab.training import devices
 

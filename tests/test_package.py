@@ -101,7 +101,8 @@ def test_lower_bounds_hold_here():
 
 
 def test_every_import_is_a_dependency():
-  names = {name for name, _, _ in requirements('ray', 'slurm', 'wandb')}
+  extras = ('ray', 'slurm', 'sweep', 'wandb')
+  names = {name for name, _, _ in requirements(*extras)}
   unknown = set()
   for path in [*(ROOT / 'attnlab').rglob('*.py'), *ROOT.glob('launch.py')]:
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):

@@ -85,9 +85,25 @@ def build(config: Any, workdir: pathlib.Path | None = None) -> Task:
     raise errors.unknown('task', config['task'], TASKS)
   if config['data'] is None:
     raise errors.UserError(f'data=None: {config["task"]} needs a data set')
-  _check_numbers(config)
+  check_numbers(config)
   module = importlib.import_module(f'attnlab.tasks.{config["task"]}')
   return module.build(config, workdir)
+
+
+def monitor(config: Mapping[str, Any]) -> tuple[str, str]:
+  """Returns the figure that a run of this config watches, without building it.
+
+  Returns:
+    Its name, and 'max' or 'min'.
+  """
+  if config['task'] not in TASKS:
+    raise errors.unknown('task', config['task'], TASKS)
+  module = importlib.import_module(f'attnlab.tasks.{config["task"]}')
+  metric, mode = module.MONITOR
+  splits = config.get('evaluation', {}).get('splits', '').split(',')
+  if first := next(filter(None, map(str.strip, splits)), ''):
+    metric = f'{first}/{metric.partition("/")[2]}'
+  return metric, mode
 
 
 # Settings of every task, and the least and the most that they may be. A pool of
@@ -109,7 +125,8 @@ _RANGES = {
 }
 
 
-def _check_numbers(config: Mapping[str, Any]) -> None:
+def check_numbers(config: Mapping[str, Any]) -> None:
+  """Raises UserError for a number that no task can take."""
   found = configs.flat(configs.to_data(config))
   for name, (least, most) in _RANGES.items():
     if name in found:

@@ -19,6 +19,7 @@ from attnlab.measures import classification as measures
 from attnlab.tasks import base, class_losses
 
 Array = jax.Array
+MONITOR = ('validation/accuracy', 'max')
 # What the task itself reads of the section `data`.
 OWN = ('buckets', 'examples', 'max_length', 'max_sentences', 'max_words')
 _FIRST = 100  # examples of a split whose attention is written
@@ -52,7 +53,7 @@ class _Classification:
       train=self.train,
       evaluate=self.evaluate,
       splits=self.eval_splits if with_data else (),
-      monitor=('validation/accuracy', 'max'),
+      monitor=MONITOR,
       predict=self.predict,
       example=next(self.train(0)) if with_data else {},
       fingerprint=self.fingerprint() if with_data else {},

@@ -21,6 +21,7 @@ from attnlab.tasks import base, decoding, losses
 Array = jax.Array
 EOS = vocabulary_lib.EOS
 SIDES = ('source', 'target')
+MONITOR = ('validation/bleu', 'max')
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> base.Task:
@@ -47,7 +48,7 @@ class _Translation:
       train=self.train,
       evaluate=self.evaluate,
       splits=self.eval_splits() if with_data else (),
-      monitor=('validation/bleu', 'max'),
+      monitor=MONITOR,
       predict=self.predict,
       example=self.example() if with_data else {},
       fingerprint=self.fingerprint() if with_data else {},

@@ -1,7 +1,7 @@
 """The one training loop. It knows no task."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import json
 import math
@@ -46,6 +46,7 @@ def fit(
   *,
   profile: bool = False,
   wandb: str | None = None,
+  watch: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> dict[str, Any]:
   """Trains, evaluates and writes the run directory.
 
@@ -58,6 +59,8 @@ def fit(
     workdir: the run directory.
     profile: trace a few steps into workdir/profile.
     wandb: a project of Weights & Biases that gets the figures as well.
+    watch: is told (step, figures) of each evaluation; what it raises ends the
+      run there.
 
   Returns:
     What summary.json holds.
@@ -96,6 +99,7 @@ def fit(
     devices.compare(config=data, **task.fingerprint)
     with signals_lib.Signals(layout.patience).listening() as signals:
       run = _Run(data, task, workdir, settings, signals, layout, profile, wandb)
+      run.watch = watch
       try:
         return run.fit()
       except OSError as error:
@@ -134,6 +138,7 @@ class _Run:
     self.wandb = wandb
     self.trace: profiling.Trace | None = None
     self.tracker: tracking.Tracker | None = None
+    self.watch: Callable[[int, Mapping[str, float]], None] | None = None
     self.started = time.monotonic()
 
   def fit(self) -> dict[str, Any]:
@@ -398,6 +403,8 @@ class _Run:
       stale=0 if improved else self.progress.stale + 1,
     )
     self.metrics.write(self.step, {**values, 'time': self._seconds()})
+    if self.watch is not None:
+      self.watch(self.step, values)
     shown = '  '.join(f'{name} {_number(v)}' for name, v in values.items())
     self.out.say(f'step {self.step}  {shown}{"  (best)" if improved else ""}')
     return improved
