@@ -86,6 +86,8 @@ class Attention(NamedTuple):
       attend, or a `masks.Mask`, or None; the bias is added to the scores.
     depends_on_query: False where any query gets the same weights, so that a
       pool needs none.
+    read: (params, weights, memory) -> context: the third stage alone, for
+      weights from elsewhere; None where the context is no sum by weight.
   """
 
   init: Callable[..., PyTree]
@@ -93,6 +95,7 @@ class Attention(NamedTuple):
   init_state: Callable[[int], PyTree]
   apply: Callable[..., AttentionOutput]
   depends_on_query: bool = True
+  read: Callable[..., Array] | None = None
 
 
 def compose(
@@ -228,7 +231,8 @@ def compose(
     return AttentionOutput(read(weights, memory.value), weights, state, aux)
 
   asks = score.depends_on_query or locality is not None
-  return Attention(init, prepare, init_state, apply, asks)
+  third = lambda params, weights, memory: read(weights, memory.value)
+  return Attention(init, prepare, init_state, apply, asks, third)
 
 
 def _own(params: PyTree, part: str) -> PyTree:

@@ -4,7 +4,7 @@ What is compared comes out of run directories alone: summary.json,
 metrics.jsonl and predictions/<split>.jsonl.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import json
 import math
 import pathlib
@@ -12,6 +12,7 @@ import typing
 from typing import Any
 
 from attnlab import errors
+from attnlab.measures import lengths
 
 if typing.TYPE_CHECKING:
   from rich.table import Table
@@ -21,8 +22,6 @@ Record = Mapping[str, Any]
 # What a learning curve shows, the most telling first.
 _CURVES = ('bleu', 'loss', 'accuracy', 'f1', 'aer')
 _PANELS = 3
-_BIN_WORDS = 5
-_FEWEST = 20
 
 
 def compare(
@@ -168,34 +167,12 @@ def bleu_by_length(
   sources = [sorted(r['source'] for r in run) for run in translated.values()]
   if not sources or not sources[0] or any(s != sources[0] for s in sources):
     return {}
-  bins = length_bins(_words(source) for source in sources[0])
+  bins = lengths.bins(_words(source) for source in sources[0])
   return {label: _bleu_in(bins, run) for label, run in translated.items()}
 
 
 def _words(text: str) -> int:
   return len(text.split())
-
-
-def length_bins(lengths: Iterable[int]) -> list[tuple[int, int]]:
-  """Returns bins (first, last) of five words, each with enough sentences.
-
-  Neighbours are joined until a bin has 20 sentences, because BLEU of a
-  handful of sentences is noise.
-  """
-  lengths = list(lengths)
-  bins: list[tuple[int, int]] = []
-  first = 1
-  while first <= max(lengths):
-    last, count = first - 1, 0
-    while count < _FEWEST and last < max(lengths):
-      last += _BIN_WORDS
-      count = sum(first <= n <= last for n in lengths)
-    if bins and count < _FEWEST:
-      bins[-1] = (bins[-1][0], last)
-    else:
-      bins.append((first, last))
-    first = last + 1
-  return bins
 
 
 def _bleu_in(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from attnlab import errors
+from attnlab.measures import lengths
 from attnlab.report import compare
 
 SENTENCES = [
@@ -85,7 +86,7 @@ def test_runs_over_other_sentences_share_no_bins(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('lengths', 'bins'),
+  ('counts', 'bins'),
   [
     ([3], [(1, 5)]),
     ([3] * 20 + [8] * 20, [(1, 5), (6, 10)]),
@@ -93,8 +94,8 @@ def test_runs_over_other_sentences_share_no_bins(tmp_path):
     ([3] + [8] * 20 + [33] * 20, [(1, 10), (11, 35)]),
   ],
 )
-def test_length_bins(lengths, bins):
-  assert compare.length_bins(lengths) == bins
+def test_length_bins(counts, bins):
+  assert lengths.bins(counts) == bins
 
 
 def test_curve_keys_prefer_quality():
