@@ -115,7 +115,8 @@ flags.DEFINE_integer(
   'average',
   None,
   'eval, measure, predict, export: the mean of the parameters of this many '
-  'checkpoints, the newest up to --step; training.keep says how many a run keeps.',
+  'checkpoints, the newest up to --step; training.keep says how many a run '
+  'keeps.',
   flag_values=_FLAGS,
 )
 flags.DEFINE_string(

@@ -58,7 +58,7 @@ def replace(mechanism: core.Attention, change: Change) -> core.Attention:
       place=place,
     )
     shape = out.weights.shape
-    visible = masks.at(mask, *shape[-2:], place)
+    visible = masks.at(mask, shape[-2], shape[-1], place)
     if visible is None:
       visible = jnp.ones(shape, jnp.bool_)
     visible = jnp.broadcast_to(visible, shape)

@@ -198,13 +198,12 @@ def read(lines: Iterable[str]) -> list[dict]:
     source, target = fields[0].split(), fields[1].split()
     pairs = []
     for field in (*fields[2:], '')[:2]:
-      try:
-        ends = [_LINK.fullmatch(word) for word in field.split()]
-        pairs.append([(int(m[1]), int(m[2])) for m in ends])
-      except TypeError:
+      ends = [match for word in field.split() if (match := _link(word))]
+      if len(ends) != len(field.split()):
         raise ValueError(
           f'line {number}: {field!r} holds a link that is not i-j'
-        ) from None
+        )
+      pairs.append(ends)
     kept = []
     for group in pairs:
       group = [(s, t) for s, t in group if s >= 0 and t >= 0]
@@ -218,7 +217,9 @@ def read(lines: Iterable[str]) -> list[dict]:
   return found
 
 
-_LINK = re.compile(r'(-?\d+)-(-?\d+)')
+def _link(word: str) -> tuple[int, int] | None:
+  match = re.fullmatch(r'(-?\d+)-(-?\d+)', word)
+  return (int(match[1]), int(match[2])) if match else None
 
 
 def compare(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import functools
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,19 +50,19 @@ def summarise(
   Raises:
     ValueError: there are none.
   """
-  values = _finite('values', values)
-  mean, count = float(values.mean()), len(values)
+  array = _finite('values', values)
+  mean, count = float(array.mean()), len(array)
   if count < 2:
     return Summary(mean, math.nan, math.nan, math.nan, count)
-  deviation = float(values.std(ddof=1))
+  deviation = float(array.std(ddof=1))
   if count < 3:
     return Summary(mean, deviation, math.nan, math.nan, count)
-  if np.ptp(values) == 0:
+  if np.ptp(array) == 0:
     return Summary(mean, 0.0, mean, mean, count)
   from scipy import stats
 
   found = stats.bootstrap(
-    (values,),
+    (array,),
     np.mean,
     confidence_level=confidence,
     n_resamples=_RESAMPLES,
@@ -256,7 +256,7 @@ def note(seeds: int, tests: int = 1) -> str:
     text += f' over {tests} test{"" if tests == 1 else "s"}'
   needed = fewest(tests)
   if seeds < needed:
-    return f'{text}. With so many tests none can be significant below {needed} seeds.'
+    return f'{text}; as many need {needed} seeds: none can be significant.'
   effect = smallest_effect(seeds, tests=tests)
   return (
     f'{text}; bold is the best where it is better than each other (p < '
@@ -338,6 +338,7 @@ def paired_bleu(
     n_samples=samples,
   )
   signatures, scores = test()
+  results: Sequence[Any] = scores['BLEU']
   found = {
     name: Bleu(
       float(result.score),
@@ -345,7 +346,7 @@ def paired_bleu(
       float(result.ci),
       math.nan if result.p_value is None else float(result.p_value),
     )
-    for name, result in zip(scores['System'], scores['BLEU'], strict=True)
+    for name, result in zip(scores['System'], results, strict=True)
   }
   return found, str(signatures['BLEU'])
 

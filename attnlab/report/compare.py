@@ -12,7 +12,7 @@ import typing
 from typing import Any
 
 from attnlab import errors
-from attnlab.measures import lengths
+from attnlab.measures import lengths, statistics
 
 if typing.TYPE_CHECKING:
   from rich.table import Table
@@ -50,6 +50,8 @@ def compare(
   paths = {label: pathlib.Path(path) for label, path in runs.items()}
   directory = pathlib.Path(directory)
   Console().print(table({k: summary(path) for k, path in paths.items()}))
+  for line in bleu_tests(paths):
+    print(line)
   files = []
   curves = {k: _lines(path / 'metrics.jsonl') for k, path in paths.items()}
   if keys := curve_keys(curves):
@@ -84,7 +86,13 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
   """Returns a table with a row for each figure and a column for each run."""
   from rich.table import Table
 
-  result = Table(box=None, header_style='bold', pad_edge=False)
+  result = Table(
+    box=None,
+    header_style='bold',
+    pad_edge=False,
+    caption=statistics.note(seeds=1) if len(summaries) > 1 else None,
+    caption_justify='left',
+  )
   result.add_column('figure')
   for label in summaries:
     result.add_column(label, justify='right')
@@ -99,6 +107,65 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
     row = [figures.get(key) for figures in summaries.values()]
     result.add_row(key, *(_number(value) for value in row))
   return result
+
+
+def bleu_tests(paths: Mapping[str, pathlib.Path]) -> list[str]:
+  """Returns a line for each split that all runs translated.
+
+  It says whether two translations of one text differ, by the paired bootstrap
+  over its sentences: nothing about other seeds.
+
+  Args:
+    paths: label -> run directory; the first one is compared with.
+  """
+  if len(paths) < 2:
+    return []
+  splits = [
+    {file.stem for file in (path / 'predictions').glob('*.jsonl')}
+    for path in paths.values()
+  ]
+  lines = []
+  for split in sorted(set.intersection(*splits) - {'train', 'validation'}):
+    runs = {
+      label: _lines(path / 'predictions' / f'{split}.jsonl')
+      for label, path in paths.items()
+    }
+    texts = [
+      [(r.get('source'), r.get('reference')) for r in run]
+      for run in runs.values()
+    ]
+    if texts[0] and all(t == texts[0] and t[0][1] is not None for t in texts):
+      lines.append(_bleu_test(split, runs, _tokenize(paths)))
+  return lines
+
+
+def _bleu_test(
+  split: str, runs: Mapping[str, Sequence[Record]], tokenize: str
+) -> str:
+  base, *_ = runs.values()
+  found, signature = statistics.paired_bleu(
+    {label: [r['hypothesis'] for r in run] for label, run in runs.items()},
+    [record['reference'] for record in base],
+    tokenize=tokenize,
+  )
+  words = [
+    f'{label} {each.score:.1f} ± {each.interval:.1f}'
+    + ('' if math.isnan(each.p) else f' (p = {each.p:.3f})')
+    for label, each in found.items()
+  ]
+  return (
+    f'{split}: BLEU {", ".join(words)}; 95 % interval and p against the first '
+    f'by paired bootstrap over {len(base):,} sentences [{signature}]'
+  )
+
+
+def _tokenize(paths: Mapping[str, pathlib.Path]) -> str:
+  """How the first run's BLEU is tokenised."""
+  path = next(iter(paths.values())) / 'config.json'
+  if not path.is_file():
+    return 'none'
+  config = json.loads(path.read_text(encoding='utf-8'))
+  return config.get('evaluation', {}).get('tokenize', 'none')
 
 
 def is_number(value: object) -> bool:

@@ -87,7 +87,8 @@ def figures(
     rng = jax.random.fold_in(jax.random.key(0), number)
 
     def ask(kind, share=0.0, rng=rng, inputs=inputs, real=real):
-      p, _ = _changed(*parts, inputs, where, kind, np.float32(share), rng)
+      number, share = np.int32(KINDS.index(kind)), np.float32(share)
+      p, _ = _changed(*parts, inputs, where, number, share, rng)
       return np.asarray(p)[real]
 
     own, even = ask('own'), ask('even')
@@ -109,7 +110,8 @@ def figures(
       add(f'erased_until_flip{name}', until)
     if number < searched:
       starts = _starts(parts, inputs, where, rows, rng)
-      best, _ = _adversary(*parts, inputs, where, starts)
+      p, weights = _changed(*parts, inputs, where, np.int32(0), 0.0, rng)
+      best, _ = _adversary(*parts, inputs, where, starts, p, weights)
       add('adversarial_jsd', np.asarray(best)[real])
   return {
     name: float(np.concatenate(values).mean())
@@ -118,20 +120,35 @@ def figures(
   }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+KINDS = ('own', 'even', 'permuted', 'erased', 'drawn')
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def _changed(graph, state, inputs, where, kind, share, rng):
-  """Probabilities [..., C] and weights, with changed weights."""
-  change = {
-    'own': interventions.own,
-    'even': interventions.even,
-    'permuted': interventions.permuted(rng),
-    'erased': interventions.erased(share),
-    'drawn': interventions.erased(share, rng),
-  }[kind]
-  model = nnx.merge(graph, state)
-  model = attend.replaced(model, dict.fromkeys(where, change))
+  """Probabilities [..., C] and weights, with the change KINDS[kind]."""
+  changes = (
+    interventions.own,
+    interventions.even,
+    interventions.permuted(rng),
+    interventions.erased(share),
+    interventions.erased(share, rng),
+  )
+
+  def change(weights, visible, place):
+    # One program for all kinds: compiling is what costs.
+    return jax.lax.switch(
+      kind, [lambda c=c: c(weights, visible, place) for c in changes]
+    )
+
+  return _answers(graph, state, inputs, dict.fromkeys(where, change))
+
+
+def _answers(graph, state, inputs, changes):
+  """Probabilities [..., C], and weights with all words in the last axis."""
+  model = attend.replaced(nnx.merge(graph, state), changes)
   logits, out = model(inputs, None)
-  return jax.nn.softmax(logits), out['weights']
+  weights = out['weights'].reshape(*logits.shape[:-1], -1)
+  return jax.nn.softmax(logits), weights
 
 
 def _starts(parts, inputs, where, rows, rng):
@@ -165,20 +182,9 @@ def _starts(parts, inputs, where, rows, rng):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _adversary(graph, state, inputs, where, starts):
-  def run(changes):
-    model = attend.replaced(nnx.merge(graph, state), changes)
-    logits, out = model(inputs, None)
-    weights = out['weights']
-    # All words of an answer are one axis.
-    weights = weights.reshape(*logits.shape[:-1], -1)
-    return jax.nn.softmax(logits), weights
+def _adversary(graph, state, inputs, where, starts, p, weights):
+  def forward(slopes):
+    changes = {name: interventions.tilted(slopes[name]) for name in where}
+    return _answers(graph, state, inputs, changes)
 
-  own = run({})
-  tilted = interventions.tilted
-  return faithfulness.adversary(
-    lambda slopes: run({name: tilted(slopes[name]) for name in where}),
-    starts,
-    *own,
-    epsilon=EPSILON,
-  )
+  return faithfulness.adversary(forward, starts, p, weights, epsilon=EPSILON)

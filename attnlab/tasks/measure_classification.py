@@ -76,7 +76,7 @@ def _read(task, parts, arrays) -> tuple[np.ndarray, list[np.ndarray]]:
   for batch in batching.eval_batches(
     columns,
     batch_size=_BATCH,
-    boundaries=batching.boundaries(columns, buckets=3),
+    boundaries=batching.boundaries(columns, buckets=2),
   ):
     log_probs, shares = map(
       np.asarray, classification.forward(*parts, batch['tokens'])

@@ -93,7 +93,7 @@ def forced(task, parts, columns) -> list[np.ndarray]:
   from attnlab.tasks import translation
 
   found: list[Any] = [None] * len(columns['source'])
-  bounds = batching.boundaries(columns, buckets=3)
+  bounds = batching.boundaries(columns, buckets=2)
   size = task.config['evaluation']['batch_size']
   for batch in batching.eval_batches(
     columns, batch_size=size, boundaries=bounds
@@ -310,14 +310,13 @@ def _faithfulness(task, parts, split, examples) -> dict[str, float]:
 def _by_length(task, parts, split, workdir) -> dict[str, float]:
   from attnlab.tasks import translation
 
-  hypotheses = _predictions(task, split, workdir)
-  if hypotheses is None:
-    hypotheses = [''] * len(task.examples(split))
-    for batch in task.batches(split):
-      tokens = task.search(parts, batch['source'], 1)
-      for row, i in enumerate(batch['index']):
-        if i >= 0:
-          hypotheses[i] = task.vocabularies['target'].decode(tokens[row])
+  written = _predictions(task, split, workdir)
+  hypotheses = [''] * len(task.examples(split)) if written is None else written
+  for batch in task.batches(split) if written is None else ():
+    tokens = task.search(parts, batch['source'], 1)
+    for row, i in enumerate(batch['index']):
+      if i >= 0:
+        hypotheses[i] = task.vocabularies['target'].decode(tokens[row])
   references = task.texts(split, 'target')
   metric = translation.bleu_metric(task.tokenize)
 
