@@ -155,6 +155,12 @@ flags.DEFINE_integer(
   'some words. Default: 128.',
   flag_values=_FLAGS,
 )
+flags.DEFINE_list(
+  'splits',
+  None,
+  'measure: which splits. Default: all but train and validation.',
+  flag_values=_FLAGS,
+)
 flags.DEFINE_string(
   'coordinator',
   '',
@@ -278,6 +284,7 @@ def _check_flags(args: flags.FlagValues):
     'average': ('eval', 'measure', 'predict', 'export'),
     'alignments': ('measure',),
     'examples': ('measure',),
+    'splits': ('measure',),
     'prompt': ('predict',),
     'input': ('predict',),
     'output': ('predict', 'export'),
@@ -458,6 +465,7 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
     measuring.measure(
       task,
       workdir,
+      splits=args.splits,
       examples=args.examples,
       alignments=args.alignments,
       step=step,

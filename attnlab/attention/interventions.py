@@ -80,7 +80,7 @@ def even(weights: Array, visible: Array, place: core.Place) -> Array:
   """The same weight for each visible key (Jain & Wallace 2019)."""
   del place
   count = jnp.sum(visible, axis=-1, keepdims=True).astype(weights.dtype)
-  return visible / jnp.maximum(count, 1)
+  return visible.astype(weights.dtype) / jnp.maximum(count, 1)
 
 
 def permuted(rng: Array) -> Change:
@@ -126,7 +126,7 @@ def erased(share: Array | float, rng: Array | None = None) -> Change:
     order = jnp.argsort(jnp.argsort(-rank, axis=-1), axis=-1)
     seen = jnp.sum(visible, axis=-1, keepdims=True)
     count = jnp.maximum(jnp.ceil(share * seen.astype(jnp.float32)), 1)
-    left = jnp.where(order < count, 0, weights)
+    left = jnp.where(order.astype(jnp.float32) < count, 0, weights)
     total = jnp.sum(left, axis=-1, keepdims=True)
     before = jnp.sum(weights, axis=-1, keepdims=True)
     return left * (before / jnp.where(total > 0, total, 1))

@@ -290,7 +290,8 @@ class Bleu(NamedTuple):
     score: corpus BLEU.
     mean: of the bootstrap.
     interval: half of the 95 % interval.
-    p: that the difference to the first system is by chance; NaN for itself.
+    p: that the difference to the first system is by chance; NaN for itself,
+      and 1 where there is no difference, of which sacrebleu makes 1/samples.
   """
 
   score: float
@@ -344,11 +345,17 @@ def paired_bleu(
       float(result.score),
       float(result.mean),
       float(result.ci),
-      math.nan if result.p_value is None else float(result.p_value),
+      _p(result, results[0]),
     )
     for name, result in zip(scores['System'], results, strict=True)
   }
   return found, str(signatures['BLEU'])
+
+
+def _p(result: Any, base: Any) -> float:
+  if result.p_value is None:
+    return math.nan
+  return 1.0 if result.score == base.score else float(result.p_value)
 
 
 def _finite(name: str, values: Sequence[float]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """--mode=measure: what the attention of a run does, in one file of figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 from typing import Any
@@ -15,18 +15,18 @@ def measure(
   task: Any,
   workdir: pathlib.Path,
   *,
+  splits: Sequence[str] | None = None,
   examples: int | None = None,
   alignments: str | None = None,
   **about: Any,
 ) -> dict[str, Any]:
   """Measures `task.model`, prints a table and writes measures.json.
 
-  The splits are those of the task but for the validation split, which chooses
-  thresholds.
-
   Args:
     task: a `tasks.base.Task` with a restored model.
     workdir: its run directory.
+    splits: which; None is all of the task but for the validation split, which
+      chooses thresholds.
     examples: of each split that are looked at closely, with other weights and
       without some words; None is EXAMPLES.
     alignments: a folder with human gold of the run's languages.
@@ -48,13 +48,16 @@ def measure(
     raise errors.UserError(
       f'workdir={str(workdir)!r}: its task has no measures'
     )
+  for split in splits or ():
+    if split not in task.splits:
+      raise errors.unknown('splits', split, task.splits)
   values: dict[str, float] = {}
   signatures: dict[str, str] = {}
   # First what a user can have got wrong.
   if alignments is not None:
     name, found = task.measure_gold(task.model, pathlib.Path(alignments))
     values |= {f'{name}/{key}': value for key, value in found.items()}
-  for split in task.splits[1:] or task.splits:
+  for split in splits or task.splits[1:] or task.splits:
     found, signatures = task.measure(
       task.model, split, examples=examples, workdir=workdir
     )
