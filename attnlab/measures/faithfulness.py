@@ -249,8 +249,6 @@ def frozen_probe(
     batch_size: drawn with replacement.
     seed: of parameters and batches.
   """
-  import optax
-
   rngs = jax.random.split(jax.random.key(seed), 4)
   glorot = jax.nn.initializers.glorot_uniform()
   params = {
@@ -260,8 +258,20 @@ def frozen_probe(
     'outer': glorot(rngs[2], (hidden, classes)),
     'shift': jnp.zeros((classes,)),
   }
+  draws = jax.random.randint(
+    rngs[3], (steps, batch_size), 0, len(train['labels'])
+  )
+  params = _fit(params, dict(train), draws)
+  logits = _probe(params, jnp.asarray(test['tokens']), test['weights'])
+  return float(np.mean(np.asarray(logits).argmax(-1) == test['labels']))
+
+
+@jax.jit
+def _fit(params, data, draws):
+  """Adam on the rows that `draws` [steps, batch] names."""
+  import optax
+
   optimizer = optax.adam(1e-2)
-  data = {k: jnp.asarray(v) for k, v in train.items()}
 
   def loss(params, batch):
     logits = _probe(params, batch['tokens'], batch['weights'])
@@ -269,22 +279,15 @@ def frozen_probe(
       logits, batch['labels']
     ).mean()
 
-  @jax.jit
-  def fit(params, data):
-    def step(carry, rng):
-      params, state = carry
-      rows = jax.random.randint(rng, (batch_size,), 0, data['labels'].shape[0])
-      batch = {k: v[rows] for k, v in data.items()}
-      slope = jax.grad(loss)(params, batch)
-      updates, state = optimizer.update(slope, state, params)
-      return (optax.apply_updates(params, updates), state), None
+  def step(carry, rows):
+    params, state = carry
+    batch = {name: array[rows] for name, array in data.items()}
+    slope = jax.grad(loss)(params, batch)
+    updates, state = optimizer.update(slope, state, params)
+    return (optax.apply_updates(params, updates), state), None
 
-    start = params, optimizer.init(params)
-    return jax.lax.scan(step, start, jax.random.split(rngs[3], steps))[0][0]
-
-  params = fit(params, data)
-  logits = _probe(params, jnp.asarray(test['tokens']), test['weights'])
-  return float(np.mean(np.asarray(logits).argmax(-1) == test['labels']))
+  start = params, optimizer.init(params)
+  return jax.lax.scan(step, start, draws)[0][0]
 
 
 @jax.jit
