@@ -35,7 +35,6 @@ SIGNATURES = {
   'aer_mutual': 'AER of the largest of the row that are so of the column too',
   'aer_uniform': 'baseline: AER to expect of a source word at random',
   'aer_diagonal': 'baseline: AER of relative positions',
-  'aer_intersection': 'AER of what this model and --reverse both link',
   'unlinked': 'share of target words that the largest weights link to none',
   'unknown': 'share of the pieces, of both sides, that the model does not know',
   'bleu_of_1_to_5_words': 'and so on: BLEU by length of the source',

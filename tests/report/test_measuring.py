@@ -5,12 +5,13 @@ import json
 import os
 import pathlib
 
+from flax import nnx
 import numpy as np
 import pytest
 
 from attnlab import configs, errors, tasks
 from attnlab.report import measuring
-from attnlab.tasks import faithful, measure_translation
+from attnlab.tasks import base, faithful, measure_translation
 from attnlab.training import export
 import launch
 
@@ -98,6 +99,13 @@ def test_documents(tmp_path_factory):
 def test_translation(tmp_path_factory, capsys):
   folder = tmp_path_factory.mktemp('runs')
   task = exported(folder / 'translation', 'translation:luong,smoke')
+  # What a run has translated is not translated again.
+  inner = task.evaluate.__self__
+  lines = [
+    json.dumps({'source': e['source'], 'hypothesis': e['target']})
+    for e in inner.examples('test')
+  ]
+  base.write_lines(folder / 'translation/predictions/test.jsonl', lines)
   found, names = measured(folder / 'translation')
   assert names >= FAITHFUL | {'monotonicity', 'coverage', 'bleu', 'unlinked'}
   aer = {name for name in names if name.startswith('aer')}
@@ -109,10 +117,15 @@ def test_translation(tmp_path_factory, capsys):
     'aer_threshold',
     'aer_uniform',
   }
+  assert found['test/bleu'] == pytest.approx(100)
   assert found['test/aer_diagonal'] < found['test/aer_uniform']
   assert found['alignment_shift'] == 0
   # As --mode=eval has it.
-  figures = task.evaluate(task.model, 'test', full=True, workdir=None)
+  parts = nnx.split(task.model)
+  columns = inner.columns('test')
+  figures = inner.alignment(
+    'test', measure_translation.forced(inner, parts, columns)
+  )
   for name in ('aer', 'alignment_recall'):
     assert found[f'test/{name}'] == pytest.approx(figures[name])
   # Gold of another pair, and of this one the other way round.
