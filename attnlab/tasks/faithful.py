@@ -6,6 +6,7 @@ trained is never touched.
 
 from collections.abc import Mapping, Sequence
 import functools
+import logging
 from typing import Any
 
 from flax import nnx
@@ -43,7 +44,7 @@ SIGNATURES = {
 def sites(model: nnx.Module) -> tuple[str, ...]:
   """Where a model reads its source: its mechanisms but for self-attention.
 
-  Those whose weights cannot be replaced are left out.
+  Those whose weights cannot be replaced are left out, with a warning.
   """
   found = []
   for name in attend.names(model):
@@ -51,7 +52,8 @@ def sites(model: nnx.Module) -> tuple[str, ...]:
       continue
     try:
       attend.replaced(model, {name: interventions.own})
-    except ValueError:
+    except ValueError as error:
+      logging.warning('%s: %s: no figures with other weights', name, error)
       continue
     found.append(name)
   return tuple(found)

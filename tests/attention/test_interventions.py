@@ -61,7 +61,9 @@ def composed():
         yield pytest.param(attention.compose(**chosen), id=name)
       except ValueError:  # the parts do not go together
         continue
-  yield pytest.param(HEADS, id='heads')
+  for name, row in table.HEADS.items():
+    heads = getattr(attention.heads, name)(DOT, **row.settings)
+    yield pytest.param(heads, id=name)
 
 
 @pytest.mark.parametrize('mechanism', list(composed()))
