@@ -6,7 +6,7 @@ trained is never touched.
 
 from collections.abc import Mapping, Sequence
 import functools
-import logging
+import sys
 from typing import Any
 
 from flax import nnx
@@ -53,7 +53,8 @@ def sites(model: nnx.Module) -> tuple[str, ...]:
     try:
       attend.replaced(model, {name: interventions.own})
     except ValueError as error:
-      logging.warning('%s: %s: no figures with other weights', name, error)
+      text = f'warning: {name}: {error}: no figures with other weights'
+      print(text, file=sys.stderr, flush=True)
       continue
     found.append(name)
   return tuple(found)
