@@ -6,9 +6,10 @@ r"""Trains, evaluates and asks attention models.
       --config.attention.score.name=bilinear --workdir=runs/bilinear
       one experiment, with a value of its config replaced
   python launch.py --mode=eval --workdir=runs/bilinear
+  python launch.py --mode=measure --workdir=runs/bilinear
   python launch.py --mode=predict --workdir=runs/bilinear \
       --prompt='I love China'
-      the best checkpoint of a run, evaluated or asked
+      the best checkpoint of a run, evaluated, its attention measured, or asked
   python launch.py --mode=export --workdir=runs/bilinear --output=model
       its parameters as safetensors, with config and vocabulary; --workdir=model
       is as good as the run for eval and predict
@@ -41,7 +42,7 @@ from absl import flags
 from attnlab import allocator, configs, errors
 from attnlab.sweeps import options as sweeps
 
-MODES = ('train', 'lr_find', 'eval', 'predict', 'export')
+MODES = ('train', 'lr_find', 'eval', 'measure', 'predict', 'export')
 _MAIN = (
   'experiments/translation.py:luong',
   'experiments/translation.py:no_attention',
@@ -110,14 +111,16 @@ flags.DEFINE_boolean(
 flags.DEFINE_integer(
   'step',
   None,
-  'eval, predict, export: the checkpoint of this step instead of the best.',
+  'eval, measure, predict, export: the checkpoint of this step instead of the '
+  'best.',
   flag_values=_FLAGS,
 )
 flags.DEFINE_integer(
   'average',
   None,
-  'eval, predict, export: the mean of the parameters of this many checkpoints, '
-  'the newest up to --step; training.keep says how many a run keeps.',
+  'eval, measure, predict, export: the mean of the parameters of this many '
+  'checkpoints, the newest up to --step; training.keep says how many a run '
+  'keeps.',
   flag_values=_FLAGS,
 )
 flags.DEFINE_string(
@@ -140,6 +143,26 @@ flags.DEFINE_string(
   'attention',
   None,
   'predict: a directory for attention.jsonl and a figure of each line.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'alignments',
+  None,
+  'measure: a folder with gold word alignments of the languages of the run, '
+  'such as en-fr.tsv.gz: words, words, sure links i-j, possible links.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+  'examples',
+  None,
+  'measure: how many of each split are read with other weights and without '
+  'some words. Default: 128.',
+  flag_values=_FLAGS,
+)
+flags.DEFINE_list(
+  'splits',
+  None,
+  'measure: which splits. Default: all but train and validation.',
   flag_values=_FLAGS,
 )
 flags.DEFINE_string(
@@ -262,8 +285,11 @@ def _parse(argv: list[str]) -> flags.FlagValues:
 def _check_flags(args: flags.FlagValues):
   """Refuses flags that the mode would not read."""
   only = {
-    'step': ('eval', 'predict', 'export'),
-    'average': ('eval', 'predict', 'export'),
+    'step': ('eval', 'measure', 'predict', 'export'),
+    'average': ('eval', 'measure', 'predict', 'export'),
+    'alignments': ('measure',),
+    'examples': ('measure',),
+    'splits': ('measure',),
     'prompt': ('predict',),
     'input': ('predict',),
     'output': ('predict', 'export'),
@@ -440,6 +466,21 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
     step = training.restore(
       task, workdir, step=args.step, average=args.average or 0
     )
+  if args.mode == 'measure':
+    from attnlab.report import measuring
+
+    print(f'{workdir}, {_which(step, args.average)}')
+    measuring.measure(
+      task,
+      workdir,
+      splits=args.splits,
+      examples=args.examples,
+      alignments=args.alignments,
+      step=step,
+      average=args.average or 1,
+      overrides=overrides,
+    )
+    return 0
   if not predict:
     values = training.evaluate(task, workdir)
     print(f'{workdir}, {_which(step, args.average)}')

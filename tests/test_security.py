@@ -28,6 +28,7 @@ SOURCES = [
 IMPORTS = {
   'attnlab/data/named.py': {"f'tensorflow_datasets.{part}'"},  # of _PARTS
   'attnlab/configs.py': {'part.module'},  # of PARTS
+  'attnlab/report/parts.py': {'name'},  # of LIBRARY
   'attnlab/sweeps/worker.py': {'name'},  # of _LATE
   'attnlab/tasks/base.py': {"f'attnlab.tasks.{config['task']}'"},  # of TASKS
 }

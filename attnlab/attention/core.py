@@ -103,6 +103,8 @@ class Attention(NamedTuple):
       normaliser gets them, -inf where hidden; None where there is not one.
     parts: what `compose` put together, which may allow a faster way; None for
       other mechanisms.
+    read: (params, weights, memory) -> context: the third stage alone, for
+      weights from elsewhere; None where the context is no sum by weight.
   """
 
   init: Callable[..., PyTree]
@@ -112,6 +114,7 @@ class Attention(NamedTuple):
   depends_on_query: bool = True
   scores: Callable[..., Array] | None = None
   parts: Parts | None = None
+  read: Callable[..., Array] | None = None
 
 
 def compose(
@@ -280,8 +283,9 @@ def compose(
     init_state,
     apply,
     asks,
-    None if sequential else scores_of,
-    Parts(score, normalizer, locality, position),
+    scores=None if sequential else scores_of,
+    parts=Parts(score, normalizer, locality, position),
+    read=lambda params, weights, memory: read(weights, memory.value),
   )
 
 

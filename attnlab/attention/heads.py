@@ -131,12 +131,25 @@ def multi_head(
       rngs,
       jnp.arange(num_heads),
     )
-    joined = jnp.moveaxis(out.context, 0, -2).reshape(query.shape[0], -1)
-    context = joined @ params['out'].astype(joined.dtype)
-    return out._replace(context=context)
+    return out._replace(context=join(params, out.context))
 
+  def join(params, contexts):
+    """[H, T, head_dim] -> [T, out_dim]."""
+    joined = jnp.moveaxis(contexts, 0, -2).reshape(contexts.shape[1], -1)
+    return joined @ params['out'].astype(joined.dtype)
+
+  read, inner = None, mechanism.read
+  if inner is not None:
+    read = lambda params, weights, memory: join(
+      params, jax.vmap(inner)(params['heads'], weights, memory)
+    )
   return core.Attention(
-    init, prepare, init_state, apply, mechanism.depends_on_query
+    init,
+    prepare,
+    init_state,
+    apply,
+    mechanism.depends_on_query,
+    read=read,
   )
 
 
@@ -174,14 +187,21 @@ def multi_head_weighted(
   def init(rng, **depths):
     return heads.init(rng, **depths) | {'weight': jnp.zeros((num_heads,))}
 
-  def apply(params, *args, **more):
+  def weighted(params):
     # softmax(w)_h c_h W_O_h is c_h with another W_O_h.
     shares = jax.nn.softmax(params['weight'])
     out = params['out'].reshape(num_heads, -1, params['out'].shape[-1])
     out = (shares[:, None, None] * out).reshape(params['out'].shape)
-    return heads.apply({**params, 'out': out}, *args, **more)
+    return {**params, 'out': out}
 
-  return heads._replace(init=init, apply=apply)
+  def apply(params, *args, **more):
+    return heads.apply(weighted(params), *args, **more)
+
+  read = heads.read
+  if read is not None:
+    outer = read
+    read = lambda params, *rest: outer(weighted(params), *rest)
+  return heads._replace(init=init, apply=apply, read=read)
 
 
 def _check(name: str, value: int, least: int, most: int):

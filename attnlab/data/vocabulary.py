@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 from typing import Protocol
 
 from attnlab import errors
@@ -17,6 +18,8 @@ from attnlab.errors import UserError
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL = ('<pad>', '<s>', '</s>', '<unk>')
 _BLANK = '▁'  # stands for a blank in pieces of words, as in sentencepiece
+# A run of blanks between words is one character, at its first place.
+_CHARACTERS = re.compile(r'\S|(?<=\S)\s+(?=\S)')
 
 
 class Vocabulary(Protocol):
@@ -36,6 +39,9 @@ class Vocabulary(Protocol):
 
   def word_of(self, ids: Iterable[int]) -> list[int]:
     """For each id, the index of the word it belongs to."""
+
+  def spans(self, text: str) -> list[tuple[int, int]]:
+    """Where each piece of `encode` stands in the text: [begin, end)."""
 
   def fingerprint(self) -> str:
     """A hash of the pieces: equal for vocabularies that mean the same."""
@@ -100,6 +106,12 @@ class _Table:
       return list(range(len(pieces)))
     return _count_words(pieces)
 
+  def spans(self, text: str) -> list[tuple[int, int]]:
+    if self.kind == 'words':
+      return [match.span() for match in re.finditer(r'\S+', text)]
+    found = _CHARACTERS.finditer(text)
+    return [(match.start(), match.start() + 1) for match in found]
+
   def fingerprint(self) -> str:
     return _hash(f'{self.kind} {self.lowercase}', self._pieces)
 
@@ -145,6 +157,18 @@ class _Subwords:
 
   def word_of(self, ids: Iterable[int]) -> list[int]:
     return _count_words(self.pieces(ids))
+
+  def spans(self, text: str) -> list[tuple[int, int]]:
+    # encode leaves one blank between words; these are its characters' places.
+    places = [match.start() for match in _CHARACTERS.finditer(text)]
+    places.append(len(text))
+    found = self._processor.encode(
+      ' '.join(text.split()), return_type='offset_mapping'
+    )
+    return [
+      (places[begin], places[end - 1] + 1 if begin < end else places[begin])
+      for begin, end in found['offsets']
+    ]
 
   def fingerprint(self) -> str:
     # Two trainings may differ in bytes of the model that mean nothing.

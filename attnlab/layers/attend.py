@@ -1,5 +1,6 @@
 """The only tie between attention mechanisms and Flax."""
 
+from collections.abc import Mapping
 import math
 from typing import Any
 
@@ -146,7 +147,7 @@ def apply(
     mechanism = attention.in_blocks(mechanism)
   rngs = None if rng is None else jax.random.split(rng, query.shape[0])
 
-  def one(query, memory, mask, state, rng):
+  def one(query, memory, mask, state, rng, example):
     return mechanism.apply(
       params,
       query,
@@ -154,10 +155,47 @@ def apply(
       mask=mask,
       state=state,
       rng=rng,
-      place=attention.Place(query=query_start),
+      place=attention.Place(batch=example, query=query_start),
     )
 
-  arrays = (query, memory, mask, state, rngs)
+  arrays = (query, memory, mask, state, rngs, jnp.arange(batch))
   if large and attention.pairs.one_by_one():
     return attention.engine.in_turn(one, (batch,), arrays)
   return jax.vmap(one)(*arrays)
+
+
+def names(model: nnx.Module) -> list[str]:
+  """Where in a model there are mechanisms, by path: 'decoder/attend'."""
+  return ['/'.join(map(str, path)) for path, _ in _all(model)]
+
+
+def replaced(
+  model: nnx.Module,
+  changes: Mapping[str, attention.interventions.Change],
+) -> nnx.Module:
+  """A copy of a model that reads with other weights.
+
+  Args:
+    model: stays as it is.
+    changes: of `names`, what becomes of the weights there.
+
+  Raises:
+    ValueError: there is no such name, or its weights cannot be replaced.
+  """
+  copy = nnx.merge(*nnx.split(model))
+  found = {'/'.join(map(str, path)): module for path, module in _all(copy)}
+  for name, change in changes.items():
+    if name not in found:
+      raise errors.unknown('changes', name, found)
+    module = found[name]
+    other = attention.interventions.replace(module.mechanism, change)
+    module.mechanism = nnx.static(other)
+  return copy
+
+
+def _all(model: nnx.Module) -> list[tuple[tuple, Attend]]:
+  return [
+    (path, module)
+    for path, module in nnx.iter_modules(model)
+    if isinstance(module, Attend)
+  ]

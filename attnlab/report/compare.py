@@ -4,7 +4,7 @@ What is compared comes out of run directories alone: summary.json,
 metrics.jsonl and predictions/<split>.jsonl.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import json
 import math
 import pathlib
@@ -12,6 +12,7 @@ import typing
 from typing import Any
 
 from attnlab import errors
+from attnlab.measures import lengths, statistics
 
 if typing.TYPE_CHECKING:
   from rich.table import Table
@@ -21,8 +22,6 @@ Record = Mapping[str, Any]
 # What a learning curve shows, the most telling first.
 _CURVES = ('bleu', 'loss', 'accuracy', 'f1', 'aer')
 _PANELS = 3
-_BIN_WORDS = 5
-_FEWEST = 20
 
 
 def compare(
@@ -51,6 +50,8 @@ def compare(
   paths = {label: pathlib.Path(path) for label, path in runs.items()}
   directory = pathlib.Path(directory)
   Console().print(table({k: summary(path) for k, path in paths.items()}))
+  for line in bleu_tests(paths):
+    print(line)
   files = []
   curves = {k: _lines(path / 'metrics.jsonl') for k, path in paths.items()}
   if keys := curve_keys(curves):
@@ -85,7 +86,13 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
   """Returns a table with a row for each figure and a column for each run."""
   from rich.table import Table
 
-  result = Table(box=None, header_style='bold', pad_edge=False)
+  result = Table(
+    box=None,
+    header_style='bold',
+    pad_edge=False,
+    caption=statistics.note(seeds=1) if len(summaries) > 1 else None,
+    caption_justify='left',
+  )
   result.add_column('figure')
   for label in summaries:
     result.add_column(label, justify='right')
@@ -100,6 +107,65 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
     row = [figures.get(key) for figures in summaries.values()]
     result.add_row(key, *(_number(value) for value in row))
   return result
+
+
+def bleu_tests(paths: Mapping[str, pathlib.Path]) -> list[str]:
+  """Returns a line for each split that all runs translated.
+
+  It says whether two translations of one text differ, by the paired bootstrap
+  over its sentences: nothing about other seeds.
+
+  Args:
+    paths: label -> run directory; the first one is compared with.
+  """
+  if len(paths) < 2:
+    return []
+  splits = [
+    {file.stem for file in (path / 'predictions').glob('*.jsonl')}
+    for path in paths.values()
+  ]
+  lines = []
+  for split in sorted(set.intersection(*splits) - {'train', 'validation'}):
+    runs = {
+      label: _lines(path / 'predictions' / f'{split}.jsonl')
+      for label, path in paths.items()
+    }
+    texts = [
+      [(r.get('source'), r.get('reference')) for r in run]
+      for run in runs.values()
+    ]
+    if texts[0] and all(t == texts[0] and t[0][1] is not None for t in texts):
+      lines.append(_bleu_test(split, runs, _tokenize(paths)))
+  return lines
+
+
+def _bleu_test(
+  split: str, runs: Mapping[str, Sequence[Record]], tokenize: str
+) -> str:
+  base, *_ = runs.values()
+  found, signature = statistics.paired_bleu(
+    {label: [r['hypothesis'] for r in run] for label, run in runs.items()},
+    [record['reference'] for record in base],
+    tokenize=tokenize,
+  )
+  words = [
+    f'{label} {each.score:.1f} ± {each.interval:.1f}'
+    + ('' if math.isnan(each.p) else f' (p = {each.p:.3f})')
+    for label, each in found.items()
+  ]
+  return (
+    f'{split}: BLEU {", ".join(words)}; 95 % interval and p against the first '
+    f'by paired bootstrap over {len(base):,} sentences [{signature}]'
+  )
+
+
+def _tokenize(paths: Mapping[str, pathlib.Path]) -> str:
+  """How the first run's BLEU is tokenised."""
+  path = next(iter(paths.values())) / 'config.json'
+  if not path.is_file():
+    return 'none'
+  config = json.loads(path.read_text(encoding='utf-8'))
+  return config.get('evaluation', {}).get('tokenize', 'none')
 
 
 def is_number(value: object) -> bool:
@@ -168,34 +234,12 @@ def bleu_by_length(
   sources = [sorted(r['source'] for r in run) for run in translated.values()]
   if not sources or not sources[0] or any(s != sources[0] for s in sources):
     return {}
-  bins = length_bins(_words(source) for source in sources[0])
+  bins = lengths.bins(_words(source) for source in sources[0])
   return {label: _bleu_in(bins, run) for label, run in translated.items()}
 
 
 def _words(text: str) -> int:
   return len(text.split())
-
-
-def length_bins(lengths: Iterable[int]) -> list[tuple[int, int]]:
-  """Returns bins (first, last) of five words, each with enough sentences.
-
-  Neighbours are joined until a bin has 20 sentences, because BLEU of a
-  handful of sentences is noise.
-  """
-  lengths = list(lengths)
-  bins: list[tuple[int, int]] = []
-  first = 1
-  while first <= max(lengths):
-    last, count = first - 1, 0
-    while count < _FEWEST and last < max(lengths):
-      last += _BIN_WORDS
-      count = sum(first <= n <= last for n in lengths)
-    if bins and count < _FEWEST:
-      bins[-1] = (bins[-1][0], last)
-    else:
-      bins.append((first, last))
-    first = last + 1
-  return bins
 
 
 def _bleu_in(

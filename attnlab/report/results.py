@@ -21,6 +21,7 @@ import sys
 from typing import Any, NamedTuple
 
 from attnlab import errors
+from attnlab.measures import statistics as tests
 from attnlab.report import compare
 
 BEGIN = '<!-- results:begin -->'
@@ -28,17 +29,21 @@ END = '<!-- results:end -->'
 
 
 class Column(NamedTuple):
-  """One column: its head, the figure's key, and how a number is written."""
+  """One column: its head, the figure's key, and how a number is written.
+
+  The first column of a table that says whether larger is better is tested.
+  """
 
   head: str
   key: str
   format: str = '.1f'
   scale: float = 1.0
+  larger: bool | None = None
 
 
 # A column shows where some row has its figure.
 COLUMNS = (
-  Column('BLEU', 'test/bleu'),
+  Column('BLEU', 'test/bleu', larger=True),
   Column('BLEU, long', 'long/bleu'),
   Column('chrF', 'test/chrf'),
   Column('AER', 'test/aer', '.3f'),
@@ -46,7 +51,7 @@ COLUMNS = (
   Column('minutes', 'seconds', '.1f', 1 / 60),
 )
 CLASS_COLUMNS = (
-  Column('accuracy', 'test/accuracy', '.1f', 100),
+  Column('accuracy', 'test/accuracy', '.1f', 100, larger=True),
   Column('macro-F1', 'test/macro_f1', '.1f', 100),
   Column('gold word', 'test/pointing', '.1f', 100),
   Column('gold sentence', 'test/sentence_pointing', '.1f', 100),
@@ -109,6 +114,16 @@ def collect(
         for key in sorted(numbers[0])
         if len(numbers) > 1
       },
+      'values': {
+        key: [round(n[key], 6) for n in numbers]
+        for key in sorted(numbers[0])
+        if len(numbers) > 1
+      },
+      'intervals': {
+        key: _interval([n[key] for n in numbers])
+        for key in sorted(numbers[0])
+        if len(numbers) > 2
+      },
       'signatures': _signatures(summaries[0]),
       'hardware': {
         key: first[key]
@@ -122,6 +137,12 @@ def collect(
       'config': configs[0],
     }
   )
+
+
+def _interval(values: Sequence[float]) -> list[float]:
+  """The 95 % interval of the mean, by BCa bootstrap over the seeds."""
+  found = tests.summarise(values)
+  return [round(found.low, 6), round(found.high, 6)]
 
 
 def _read(path: pathlib.Path) -> tuple[dict, dict, dict]:
@@ -265,6 +286,7 @@ def _table(
   head: str, entries: Sequence[Mapping], columns: Sequence[Column]
 ) -> str:
   columns = [c for c in columns if any(c.key in e['figures'] for e in entries)]
+  bold, caption = _tested(entries, columns)
   rows = [
     [head, *(c.head for c in columns), 'seeds', 'command'],
     ['---', *('---:' for _ in columns), '---:', '---'],
@@ -272,9 +294,74 @@ def _table(
   for entry in entries:
     link = f'[{_cell(entry["label"])}](results/{entry["name"]}.json)'
     numbers = [_figure(entry, column) for column in columns]
+    numbers = [
+      f'**{text}**' if (entry['name'], column.key) in bold else text
+      for text, column in zip(numbers, columns, strict=True)
+    ]
     command = f'`{_cell(entry["command"])}`'
     rows.append([link, *numbers, str(len(entry['seeds'])), command])
-  return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+  table = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+  return f'{table}\n\n{caption}' if caption else table
+
+
+def _tested(
+  entries: Sequence[Mapping], columns: Sequence[Column]
+) -> tuple[set[tuple[str, str]], str]:
+  """What is bold, as (name, key), and what the caption says of tests.
+
+  Rows of the same data and the same seeds are tested against their best one,
+  in the first column that may be, with Holm's correction over the table.
+  """
+  tested = [column for column in columns if column.larger is not None]
+  if not tested:
+    return set(), ''
+  column = tested[0]
+  groups: dict[str, dict[str, list[float]]] = {}
+  alone = set()
+  for entry in entries:
+    values = entry.get('values', {}).get(column.key, [])
+    if len(values) < tests.FEWEST:
+      alone.add(len(entry['seeds']))
+      continue
+    key = json.dumps([_data(entry), entry['seeds']], sort_keys=True)
+    groups.setdefault(key, {})[entry['name']] = values
+  rows = [group for group in groups.values() if len(group) > 1]
+  sentences = []
+  few = sorted(n for n in alone if n < tests.FEWEST)
+  if few and not rows and len(few) == 1:
+    sentences.append(tests.note(few[0]))
+  elif few:
+    sentences.append(
+      f'No test is possible with fewer than {tests.FEWEST} seeds.'
+    )
+  bold: set[tuple[str, str]] = set()
+  if rows:
+    pick = max if column.larger else min
+    found = []
+    for group in rows:
+      best = pick(group, key=lambda name: statistics.fmean(group[name]))
+      found += [
+        (best, tests.permutation(group[best], group[name]))
+        for name in group
+        if name != best
+      ]
+    corrected = tests.holm([p for _, p in found])
+    lost = {
+      best
+      for (best, _), p in zip(found, corrected, strict=True)
+      if p >= tests.ALPHA
+    }
+    bold = {(best, column.key) for best, _ in found if best not in lost}
+    seeds = min(len(values) for group in rows for values in group.values())
+    sentences.append(
+      f'{column.head.capitalize()}, rows of the same data: '
+      f'{tests.note(seeds, len(found))}'
+    )
+  return bold, ' '.join(sentences)
+
+
+def _data(entry: Mapping) -> Any:
+  return entry.get('config', {}).get('data')
 
 
 def _figure(entry: Mapping, column: Column) -> str:

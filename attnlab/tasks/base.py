@@ -58,6 +58,12 @@ class Task(NamedTuple):
     fingerprint: what must not change between start and resume, by name.
     signatures: how each metric was computed.
     save_assets: (workdir) writes what prediction needs besides parameters.
+    measure: (model, split, *, examples, workdir) -> figures of what attention
+      does, and how each was computed; examples of the split are looked at
+      closely.
+    measure_gold: (model, directory) -> the name of the gold alignments that a
+      directory has of the model's languages, and figures; None where a task
+      knows no such thing.
   """
 
   model: nnx.Module
@@ -71,6 +77,8 @@ class Task(NamedTuple):
   fingerprint: dict[str, str]
   signatures: dict[str, str]
   save_assets: Callable[[pathlib.Path], None]
+  measure: Callable[..., tuple[dict[str, float], dict[str, str]]] | None = None
+  measure_gold: Callable[..., tuple[str, dict[str, float]]] | None = None
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> Task:

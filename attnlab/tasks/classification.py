@@ -62,6 +62,7 @@ class _Classification:
         'pointing': 'share of texts whose largest weight is on a gold word',
       },
       save_assets=self.save_assets,
+      measure=self.measure,
     )
 
   # Data.
@@ -278,7 +279,7 @@ class _Classification:
     weights: list[Any] = [None] * len(examples)
     shown = set(self.shown(split)) if full and workdir is not None else set()
     for batch in self.batches(split):
-      found, shares = map(np.asarray, _forward(*parts, batch['tokens']))
+      found, shares = map(np.asarray, forward(*parts, batch['tokens']))
       for row, i in enumerate(batch['index']):
         if i < 0:
           continue
@@ -293,10 +294,18 @@ class _Classification:
       'macro_f1': measures.macro_f1(counts),
     }
     if gold:
-      figures |= _pointing(examples, weights)
+      figures |= pointed(examples, weights)
     if full and workdir is not None:
       self.record(split, log_probs, weights, counts, pathlib.Path(workdir))
     return figures
+
+  def measure(
+    self, model: nnx.Module, split: str, *, examples: int, workdir: Any
+  ) -> tuple[dict[str, float], dict[str, str]]:
+    from attnlab.tasks import measure_classification as own
+
+    del workdir
+    return own.measure(self, model, split, examples=examples), own.SIGNATURES
 
   def by_word(self, text: str, weights: np.ndarray) -> list[np.ndarray]:
     """Weights of pieces as weights of words, a row for each sentence.
@@ -404,7 +413,7 @@ class _Classification:
     size = self.config['evaluation']['batch_size']
     documents = map(self.as_document, lines)
     for texts, _, tokens in base.chunks(documents, size, self.array):
-      log_probs, weights = map(np.asarray, _forward(*parts, tokens))
+      log_probs, weights = map(np.asarray, forward(*parts, tokens))
       for row, text in enumerate(texts):
         name = self.classes[int(log_probs[row].argmax())]
         shares = np.concatenate(self.by_word(text, weights[row]))
@@ -422,7 +431,7 @@ class _Classification:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _forward(graph, state, tokens):
+def forward(graph, state, tokens):
   """Log-probabilities [B, C] and the weights of the tokens."""
   logits, out = nnx.merge(graph, state)({'tokens': tokens}, None)
   return jax.nn.log_softmax(logits), out['weights']
@@ -436,7 +445,7 @@ def _gold(example: dict) -> list[tuple[int, int]]:
   return [(0, int(w)) for w in gold]
 
 
-def _pointing(examples, weights) -> dict[str, float]:
+def pointed(examples, weights) -> dict[str, float]:
   """Pointing and mass over the examples that have gold."""
   found: dict[str, list[float]] = {}
 

@@ -54,6 +54,8 @@ class _Translation:
       fingerprint=self.fingerprint() if with_data else {},
       signatures={'bleu': _signature(self.tokenize)},
       save_assets=self.save_assets,
+      measure=self.measure,
+      measure_gold=self.measure_gold,
     )
 
   # Data.
@@ -209,8 +211,8 @@ class _Translation:
     for batch in self.batches(split):
       index = batch['index']
       batch = {side: batch[side] for side in SIDES}
-      forced, weights = _forced(*parts, batch)
-      sums += np.array(forced)
+      counted, weights = forced(*parts, batch)
+      sums += np.array(counted)
       found = self.search(parts, batch['source'], size)
       weights = np.asarray(weights)
       for row, i in enumerate(index):
@@ -233,7 +235,7 @@ class _Translation:
     figures = {
       'loss': float(loss / weight),
       'accuracy': float(right / weight),
-      'bleu': _bleu_metric(self.tokenize)
+      'bleu': bleu_metric(self.tokenize)
       .corpus_score(hypotheses, [references])
       .score,
     }
@@ -244,6 +246,21 @@ class _Translation:
         split, hypotheses, records, predictions, pathlib.Path(workdir)
       )
     return figures
+
+  def measure(
+    self, model: nnx.Module, split: str, *, examples: int, workdir: Any
+  ) -> tuple[dict[str, float], dict[str, str]]:
+    from attnlab.tasks import measure_translation as own
+
+    found = own.measure(self, model, split, examples=examples, workdir=workdir)
+    return found, own.SIGNATURES
+
+  def measure_gold(
+    self, model: nnx.Module, directory: pathlib.Path
+  ) -> tuple[str, dict[str, float]]:
+    from attnlab.tasks import measure_translation as own
+
+    return own.measure_gold(self, model, directory)
 
   def search(self, parts, source: np.ndarray, size: int) -> np.ndarray:
     """[B, S] ids -> [B, L] ids, greedily or by beam."""
@@ -357,7 +374,7 @@ class _Translation:
   @staticmethod
   def look(parts, source: np.ndarray, found: np.ndarray) -> np.ndarray:
     """The weights [B, L, S] with which translations [B, L] were written."""
-    return np.asarray(_forced(*parts, {'source': source, 'target': found})[1])
+    return np.asarray(forced(*parts, {'source': source, 'target': found})[1])
 
   def prediction(
     self, source: np.ndarray, found: np.ndarray, weights: np.ndarray
@@ -393,7 +410,7 @@ def _cross_entropy(model, batch, rng, label_smoothing):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _forced(graph, state, batch):
+def forced(graph, state, batch):
   """Teacher forcing: (loss, right, weight) summed, and weights [B, T, S]."""
   model = nnx.merge(graph, state)
   _, metrics, out = _cross_entropy(model, batch, None, 0.0)
@@ -430,7 +447,8 @@ def attention_record(prediction: base.Prediction) -> dict[str, Any]:
   }
 
 
-def _bleu_metric(tokenize: str):
+def bleu_metric(tokenize: str):
+  """sacrebleu's BLEU; UserError for a tokenizer that it has not."""
   from sacrebleu.metrics import bleu
 
   choices = sorted(bleu.BLEU.TOKENIZERS)
@@ -440,7 +458,7 @@ def _bleu_metric(tokenize: str):
 
 
 def _signature(tokenize: str) -> str:
-  metric = _bleu_metric(tokenize)
+  metric = bleu_metric(tokenize)
   # sacrebleu knows its own signature only after a first score.
   metric.corpus_score(['a'], [['a']])
   return str(metric.get_signature())

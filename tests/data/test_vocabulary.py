@@ -6,6 +6,7 @@ import pytest
 
 from attnlab.data import vocabulary
 from attnlab.errors import UserError
+from attnlab.measures import alignment
 
 LINES = [
   'Tom chases Jerry',
@@ -118,3 +119,19 @@ def test_errors(tmp_path):
     with pytest.raises(UserError, match='is not a vocabulary') as error:
       vocabulary.load(tmp_path / 'junk')
     assert '\n' not in str(error.value)
+
+
+@given(st.text(' \tabcßTom汤姆', max_size=30))
+def test_spans_say_which_word_a_piece_is_of(any_vocabulary, text):
+  spans = any_vocabulary.spans(text)
+  ids = any_vocabulary.encode(text)
+  assert len(spans) == len(ids)
+  assert all(0 <= begin <= end <= len(text) for begin, end in spans)
+  assert spans == sorted(spans)
+  # The pieces together hold each character of each word.
+  held = {i for begin, end in spans for i in range(begin, end)}
+  assert {i for i, c in enumerate(text) if not c.isspace()} <= held
+  line = ' '.join(text.split())
+  words = alignment.overlaps(any_vocabulary.spans(line), line.split())
+  # No piece has parts of two words, and none is of no word.
+  assert words == [[w] for w in any_vocabulary.word_of(ids)]

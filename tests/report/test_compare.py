@@ -5,6 +5,7 @@ import json
 import pytest
 
 from attnlab import errors
+from attnlab.measures import lengths
 from attnlab.report import compare
 
 SENTENCES = [
@@ -56,6 +57,20 @@ def test_compare_draws_and_prints(tmp_path, capsys):
   assert 'with attention' in out
   assert '4,322' in out
   assert 'note' not in out
+  # One seed each is no test; of one text there is one, over its sentences.
+  assert 'No test is possible with 1 seed' in ' '.join(out.split())
+  assert 'long: BLEU with attention 100.0 ± 0.0, no attention' in out
+  assert '(p = 0.00' in out
+  assert 'validation: BLEU' not in out
+
+
+def test_other_sentences_are_not_compared(tmp_path):
+  runs = {
+    'a': write_run(tmp_path / 'a', good=True),
+    'b': write_run(tmp_path / 'b', good=False, sentences=SENTENCES[1:]),
+  }
+  assert compare.bleu_tests(runs) == []
+  assert compare.bleu_tests({'a': runs['a']}) == []
 
 
 def test_bleu_by_length(tmp_path):
@@ -85,7 +100,7 @@ def test_runs_over_other_sentences_share_no_bins(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('lengths', 'bins'),
+  ('counts', 'bins'),
   [
     ([3], [(1, 5)]),
     ([3] * 20 + [8] * 20, [(1, 5), (6, 10)]),
@@ -93,8 +108,8 @@ def test_runs_over_other_sentences_share_no_bins(tmp_path):
     ([3] + [8] * 20 + [33] * 20, [(1, 10), (11, 35)]),
   ],
 )
-def test_length_bins(lengths, bins):
-  assert compare.length_bins(lengths) == bins
+def test_length_bins(counts, bins):
+  assert lengths.bins(counts) == bins
 
 
 def test_curve_keys_prefer_quality():

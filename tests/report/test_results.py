@@ -170,3 +170,46 @@ def test_speed_has_a_table_of_its_own(tmp_path):
   }
   results.write(entry, tmp_path)
   assert '| 4,000 | 1,000 | 4.00 |' in results.render(tmp_path)
+
+
+def rows(folder, figures, seeds):
+  """Entries of one data set, a figure a seed."""
+  for name, values in figures.items():
+    runs = [
+      run_directory(folder / name / str(s), seed=s, bleu=v)
+      for s, v in zip(seeds, values, strict=True)
+    ]
+    results.write(results.collect(runs, name=name), folder / 'results')
+  return results.render(folder / 'results')
+
+
+def test_few_seeds_are_no_test(tmp_path):
+  text = rows(tmp_path, {'a': [90.0], 'b': [10.0]}, [1])
+  assert 'No test is possible with 1 seed: at least 6' in text
+  assert '**' not in text
+
+
+def test_bold_only_where_significant(tmp_path):
+  base = [90.0, 91.5, 89.0, 90.5, 92.0, 91.0]
+  better = {'a': [v + 1 for v in base], 'b': base}
+  text = rows(tmp_path / 'one', better, range(6))
+  assert '[a](results/a.json) | **91.7 ± 1.1**' in text
+  assert '| 90.7 ± 1.1 |' in text
+  assert 'over 1 test; bold is' in text
+  better['a'][0] -= 2
+  assert '**' not in rows(tmp_path / 'two', better, range(6))
+  # Two tests are more than six seeds can bear.
+  worse = {**better, 'a': [v + 1 for v in base], 'c': [1.0] * 6}
+  text = rows(tmp_path / 'three', worse, range(6))
+  assert '**' not in text
+  assert 'none can be significant' in text
+
+
+def test_an_entry_keeps_each_seed_and_an_interval(tmp_path):
+  runs = [
+    run_directory(tmp_path / str(s), seed=s, bleu=90.0 + s) for s in range(6)
+  ]
+  entry = results.collect(runs, name='gru')
+  assert entry['values']['test/bleu'] == [90, 91, 92, 93, 94, 95]
+  low, high = entry['intervals']['test/bleu']
+  assert 90.5 < low < 92.5 < high < 94.5

@@ -206,7 +206,7 @@ def test_pointing_by_hand():
     {'gold': np.zeros((0, 2)), 'gold_sentences': np.array([])},
   ]
   rows = [np.array([0.1, 0.3]), np.array([0.6])]
-  assert classification._pointing(examples, [rows] * 3) == pytest.approx(
+  assert classification.pointed(examples, [rows] * 3) == pytest.approx(
     {
       'pointing': 0.5,
       'mass': 0.45,
