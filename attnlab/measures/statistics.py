@@ -113,8 +113,8 @@ def _signs(count: int) -> np.ndarray:
 def holm(values: Sequence[float]) -> list[float]:
   """Holm's correction (Holm 1979): p of several tests, none of them by chance.
 
-  Sorted ascending, p_(i) becomes the largest of (m - j + 1) p_(j), j <= i, and 1
-  at most.
+  Sorted ascending, p_(i) becomes the largest of (m - j + 1) p_(j), j <= i, and
+  1 at most.
 
   Args:
     values: p of each test of a table.
@@ -221,7 +221,9 @@ def compare(
     name: permutation(values, base) if len(base) >= FEWEST else math.nan
     for name, values in others.items()
   }
-  corrected = holm(list(p.values())) if len(base) >= FEWEST else list(p.values())
+  corrected = (
+    holm(list(p.values())) if len(base) >= FEWEST else list(p.values())
+  )
   effect = smallest_effect(len(base), tests=len(others))
   found = {}
   for (name, differences), q in zip(pairs.items(), corrected, strict=True):
