@@ -18,8 +18,9 @@ if typing.TYPE_CHECKING:
 
 _FILL = 0.16  # opacity of a band
 _CELL_INCHES = 0.19
-_PANEL_INCHES = 6.6  # no panel is larger
-_PAGE_INCHES = 13.0
+_PANEL_INCHES = 4.6  # no grid is larger, so that two stand side by side
+_PAGE_INCHES = 11.6
+_BESIDE = 4  # more series have their legend to the right
 
 
 class Panel(NamedTuple):
@@ -134,10 +135,10 @@ def metric_by_length(
       raise ValueError(f'series[{label!r}] has shape {np.shape(values)}')
   places = np.arange(len(names))
   with figures._style():
-    rows = -(-len(series) // 3)
-    figure = figures._figure(
-      max(4.6, 0.62 * len(names) + 1.2), 3.0 + 0.17 * rows
-    )
+    width = max(4.6, 0.62 * len(names) + 1.2)
+    if len(series) > _BESIDE:
+      width += figures._inches(list(series), 8) + 0.6
+    figure = figures._figure(width, 3.2)
     axes, below = figure.subplots(
       2, 1, sharex=True, gridspec_kw={'height_ratios': (5, 1)}
     )
@@ -184,7 +185,7 @@ def cost_by_length(
     The figure.
   """
   with figures._style():
-    figure = figures._figure(3.8, 2.9 + 0.17 * -(-len(series) // 3))
+    figure = figures._figure(4.2, 3.0)
     axes = figure.subplots()
     for number, (label, points) in enumerate(series.items()):
       lengths = sorted(points)
@@ -237,11 +238,14 @@ def side_by_side(panels: Sequence[Panel]) -> 'Figure':
         f'{shape}'
       )
   most = max(max(len(p.source), len(p.target)) for p in panels)
-  cell = min(_CELL_INCHES, _PANEL_INCHES / most)
+  room = _PANEL_INCHES if len(panels) > 1 else 2 * _PANEL_INCHES
+  cell = min(_CELL_INCHES, room / most)
   font = min(7.5, 0.82 * cell * 72)
   with figures._style():
-    lefts = [figures._inches(p.target, font) + 0.1 for p in panels]
-    top = max(figures._inches(p.source, font) for p in panels) + 0.34
+    # Words are a little wider on paper than on the grid they are measured on.
+    lefts = [1.04 * figures._inches(p.target, font) + 0.1 for p in panels]
+    top = 1.04 * max(figures._inches(p.source, font) for p in panels)
+    top += 0.34 if any(p.title for p in panels) else 0.1
     titles = [figures._inches([p.title], 8.5) + 0.1 for p in panels]
     widths = [
       max(left + cell * len(p.source), title) + 0.18
@@ -252,6 +256,9 @@ def side_by_side(panels: Sequence[Panel]) -> 'Figure':
       top + cell * max(len(panels[i].target) for i in row) + 0.14
       for row in rows
     ]
+    # One row of weights is lower than the bar that explains it.
+    bar = min(1.6, max(0.6, heights[0] - top - 0.14))
+    heights[0] = max(heights[0], top + bar + 0.14)
     whole = max(sum(widths[i] for i in row) for row in rows) + 0.62
     tall = sum(heights)
     figure = figures._figure(whole, tall)
@@ -293,7 +300,6 @@ def side_by_side(panels: Sequence[Panel]) -> 'Figure':
         )
         x += widths[i]
       y -= height
-    bar = min(1.6, heights[0] - top)
     bar_axes = figure.add_axes(
       (
         (whole - 0.5) / whole,
@@ -351,10 +357,12 @@ def _legend(figure: 'Figure', labels: Sequence[str]) -> None:
     return
   shown = [label for label in labels if label in found]
   widest = figures._inches(shown, 8) + 0.6
+  columns = max(1, min(len(shown), int(figure.get_size_inches()[0] / widest)))
+  aside = len(shown) > _BESIDE and columns < 3
   figure.legend(
     [found[label] for label in shown],
     shown,
-    loc='outside upper center',
-    ncols=max(1, min(len(shown), int(figure.get_size_inches()[0] / widest))),
+    loc='outside right upper' if aside else 'outside upper center',
+    ncols=1 if aside else columns,
     handlelength=2.6,
   )

@@ -119,7 +119,7 @@ def own() -> str:
     re.search(rf'^{name}: *[\'"]?(.*?)[\'"]?$', text, re.MULTILINE) or ['', '']
   )[1]
   return (
-    '@software{attnlab,\n'
+    '@misc{attnlab,\n'
     '  author = {{The attnlab authors}},\n'
     f'  title = {{{field("title")}}},\n'
     f'  version = {{{field("version")}}},\n'

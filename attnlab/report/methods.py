@@ -82,10 +82,10 @@ def _statistics(sections: Sequence[runs_lib.Section]) -> str:
     )
   return (
     'Figures are means over seeds ± the standard deviation of the sample; '
-    'intervals are 95 % BCa bootstrap intervals of the mean (Efron 1987). '
-    f'Where settings share at least {statistics.FEWEST} seeds, differences were '
-    'tested by an exact permutation test over paired seeds (Fisher 1935) with '
-    "Holm's correction over the table (Holm 1979)."
+    'intervals are 95 % BCa bootstrap intervals of the mean (Efron 1987).'
+    f' Where settings share at least {statistics.FEWEST} seeds, differences'
+    ' were tested by an exact permutation test over paired seeds (Fisher 1935)'
+    " with Holm's correction over the table (Holm 1979)."
   )
 
 

@@ -35,7 +35,8 @@ from attnlab.report import runs as runs_lib
 MANIFEST = 'report.json'
 _MOST_LINES = 12  # settings in one picture
 _MOST_PANELS = 6
-_LARGEST = 60  # words of a side in a picture
+_LARGEST = 30  # words of a side in a picture
+_LONGEST = 60  # of a text, which is one row
 
 
 def write(
@@ -298,12 +299,10 @@ def _joined(
 
 def _tested(run: runs_lib.Run, say: runs_lib.Say) -> list[dict]:
   """The predictions of a run's test splits."""
-  found = runs_lib.predictions(run, say=say)
   return [
     record
-    for split, records in found.items()
-    if not split.startswith(('validation', 'train'))
-    for record in records
+    for split in filter(runs_lib.is_test, runs_lib.splits(run))
+    for record in runs_lib.predictions(run, split, say=say)
     if record is not None
   ]
 
@@ -355,6 +354,8 @@ def _costs(settings: Sequence[runs_lib.Setting]) -> dict[str, Any]:
 def _side_by_side(section: runs_lib.Section) -> dict[str, Any]:
   """Three examples that most mechanisms recorded, a panel each."""
   silent: Callable[[str], None] = lambda _: None
+  classified = section.task == 'classification'
+  longest = _LONGEST if classified else _LARGEST
   looked: dict[str, dict[int, dict]] = {}
   for setting in section.settings:
     records = runs_lib.attention(setting.runs[0], say=silent)
@@ -363,7 +364,7 @@ def _side_by_side(section: runs_lib.Section) -> dict[str, Any]:
   counts: dict[int, int] = {}
   for found in looked.values():
     for number, record in found.items():
-      if len(record['source']) <= _LARGEST:
+      if max(len(record['source']), len(record['target'])) <= longest:
         counts[number] = counts.get(number, 0) + 1
   size = lambda n: next(len(f[n]['source']) for f in looked.values() if n in f)
   # Of those that most have, a short, a middling and a long one.
@@ -377,7 +378,7 @@ def _side_by_side(section: runs_lib.Section) -> dict[str, Any]:
       for label, found in looked.items()
       if number in found
     ][:_MOST_PANELS]
-    if section.task == 'classification':
+    if classified:
       panels = [_joined_rows(panels)]
     drawn[number] = charts.side_by_side(panels)
   return drawn

@@ -274,17 +274,25 @@ def attends(config: Mapping[str, Any]) -> bool:
   return not any(config.get(key) in _WITHOUT[key] for key in _WITHOUT)
 
 
-def predictions(run: Run, *, say: Say = warn) -> dict[str, list[dict]]:
-  """Returns the records of predictions/ by split, the tests before the others.
+def splits(run: Run) -> list[str]:
+  """The splits that a run predicted, the tests before the others."""
+  return [path.stem for path in _splits(run.path / 'predictions')]
+
+
+def is_test(split: str) -> bool:
+  """Whether a split took no part in the training."""
+  return not split.startswith(('validation', 'train'))
+
+
+def predictions(run: Run, split: str, *, say: Say = warn) -> list[dict | None]:
+  """Returns the records of predictions/SPLIT.jsonl.
 
   Each is a translation (source, reference, hypothesis) or a text with its class
-  (text, label, prediction, probabilities). A record that is neither is None, so
+  (text, label, prediction, probability). A record that is neither is None, so
   that the others keep their numbers.
   """
-  return {
-    path.stem: _checked(path, _prediction, say)
-    for path in _splits(run.path / 'predictions')
-  }
+  path = run.path / 'predictions' / f'{split}.jsonl'
+  return _checked(path, _prediction, say) if path.is_file() else []
 
 
 def attention(run: Run, *, say: Say = warn) -> dict[str, dict[int, dict]]:
@@ -299,7 +307,10 @@ def attention(run: Run, *, say: Say = warn) -> dict[str, dict[int, dict]]:
     found[path.stem] = {r['example']: r for r in records if r is not None}
   if not found:
     # Older runs hold the weights of a text with its prediction.
-    for split, records in predictions(run, say=lambda _: None).items():
+    for split in splits(run):
+      records = predictions(run, split, say=lambda _: None)
+      if not any(record and 'weights' in record for record in records[:5]):
+        continue
       pairs = ((i, _of_prediction(r)) for i, r in enumerate(records))
       if held := {i: {**r, 'example': i} for i, r in pairs if r is not None}:
         found[split] = held
@@ -322,10 +333,9 @@ def _of_prediction(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _splits(folder: pathlib.Path) -> list[pathlib.Path]:
   """JSONL files, test splits first."""
-  aside = ('validation', 'train')
   return sorted(
     folder.glob('*.jsonl'),
-    key=lambda path: (path.stem.startswith(aside), path.stem != 'test', path),
+    key=lambda path: (not is_test(path.stem), path.stem != 'test', path),
   )
 
 

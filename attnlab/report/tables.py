@@ -18,7 +18,6 @@ import unicodedata
 from attnlab.measures import statistics
 from attnlab.report import runs as runs_lib
 
-
 _WIDEST = 14  # columns of a table
 
 
@@ -447,7 +446,7 @@ _LATEX = {
   '|': r'\textbar{}',
   '"': r'\char34{}',
   '`': r'\char96{}',
-  '-': '-',
+  '\0': '{}',
   '±': r'\(\pm\)',
   '–': '--',
   # Two of them would be a long dash, or a Spanish mark.
@@ -475,7 +474,9 @@ def one_line(text: str) -> str:
 
 def latex_text(text: str) -> str:
   """Text that LaTeX prints as it is."""
-  return ''.join(_LATEX.get(c, c) for c in one_line(text))
+  # Two of a kind would become one sign.
+  apart = re.sub(r"([-',])(?=\1)", '\\1\0', one_line(text))
+  return ''.join(_LATEX.get(c, c) for c in apart)
 
 
 def markdown_text(text: str) -> str:

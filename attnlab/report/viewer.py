@@ -164,13 +164,13 @@ def _numbers(
   """Which examples of which splits, those that most runs recorded first."""
   counts: dict[str, dict[int, int]] = {}
   for run, records in zip(runs, looked, strict=True):
-    for path in sorted((run.path / 'predictions').glob('*.jsonl')):
-      counts.setdefault(path.stem, {})
+    for split in runs_lib.splits(run):
+      counts.setdefault(split, {})
     for split, found in records.items():
       for number in found:
         split_counts = counts.setdefault(split, {})
         split_counts[number] = split_counts.get(number, 0) + 1
-  tests = [s for s in counts if not s.startswith(('validation', 'train'))]
+  tests = [split for split in counts if runs_lib.is_test(split)]
   splits = sorted(tests or counts, key=lambda s: (s != 'test', s))
   # A fixed disorder: an order by number would be one by source in some data.
   disorder = lambda n: n * 2654435761 % 2**32
@@ -193,7 +193,7 @@ def _pool(
   found: dict[int, dict[str, Any]] = {}
   silent = lambda _: None  # it was said when the tables were made
   for place, (run, records) in enumerate(zip(runs, looked, strict=True)):
-    said = runs_lib.predictions(run, say=silent).get(split, [])
+    said = runs_lib.predictions(run, split, say=silent)
     for number in numbers:
       record = said[number] if number < len(said) else None
       if record is None:

@@ -233,12 +233,11 @@ class _Translation:
           heads = _heads(*parts, {'source': batch['source'], 'target': found})
         for row, i in drawn:
           predictions[i] = self.prediction(
-            batch['source'][row], found[row], looked[row]
+            batch['source'][row],
+            found[row],
+            looked[row],
+            None if heads is None or i not in pictured else heads[row],
           )
-          if heads is not None and i in pictured:
-            t, s = predictions[i].weights.shape
-            heads_of = np.asarray(heads[row, :, :, :t, :s])
-            predictions[i] = predictions[i]._replace(heads=heads_of)
     loss, right, weight = sums
     references = self.texts(split, 'target')
     figures = {
@@ -323,7 +322,7 @@ class _Translation:
         json.dumps(
           {'example': i, **attention_record(prediction)}, ensure_ascii=False
         )
-        for i, prediction in predictions.items()
+        for i, prediction in sorted(predictions.items())
       ),
     )
     from attnlab.report import figures
@@ -379,17 +378,27 @@ class _Translation:
     return np.asarray(_forced(*parts, {'source': source, 'target': found})[1])
 
   def prediction(
-    self, source: np.ndarray, found: np.ndarray, weights: np.ndarray
+    self,
+    source: np.ndarray,
+    found: np.ndarray,
+    weights: np.ndarray,
+    heads: Array | None = None,
   ) -> base.Prediction:
-    """One translation: ids [S], ids [L] and weights [L, S], maybe padded."""
+    """One translation: ids [S], ids [L] and weights [L, S], maybe padded.
+
+    heads: [layers, heads, L, S] where they are to be kept.
+    """
     source = source[source != 0]
     tokens = found[found != 0]
     weights = weights[: len(tokens), : len(source)]
+    if heads is not None:
+      heads = np.asarray(heads[:, :, : len(tokens), : len(source)])
     return base.Prediction(
       self.vocabularies['target'].decode(found),
       self.vocabularies['target'].pieces(tokens),
       self.vocabularies['source'].pieces(source),
       weights if weights.any() else None,
+      heads,
     )
 
 

@@ -182,7 +182,8 @@ def test_any_text_is_a_cell_of_one_line(text):
   assert tables.csv_text(text)[:1] not in ('=', '+', '-', '@')
   # All that TeX reads is escaped, and its braces are paired.
   plain = re.sub(r'\\(text\w+|char\d+)\{\}', '', latex)
-  plain = re.sub(r'\\\(\\pm\\\)|\{[\[\]]\}|[?!]\{\}', '', plain)
+  plain = re.sub(r"\\\(\\pm\\\)|\{[\[\]]\}|[?!',-]\{\}", '', plain)
+  assert re.search("--|''|,,", latex) is None
   plain = re.sub(r'\\[{}&%$#_]', '', plain)
   assert re.search(r'[\\{}&%$#_~^<>|"`]', plain) is None
 
