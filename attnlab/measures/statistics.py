@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import functools
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,19 +50,19 @@ def summarise(
   Raises:
     ValueError: there are none.
   """
-  values = _finite('values', values)
-  mean, count = float(values.mean()), len(values)
+  array = _finite('values', values)
+  mean, count = float(array.mean()), len(array)
   if count < 2:
     return Summary(mean, math.nan, math.nan, math.nan, count)
-  deviation = float(values.std(ddof=1))
+  deviation = float(array.std(ddof=1))
   if count < 3:
     return Summary(mean, deviation, math.nan, math.nan, count)
-  if np.ptp(values) == 0:
+  if np.ptp(array) == 0:
     return Summary(mean, 0.0, mean, mean, count)
   from scipy import stats
 
   found = stats.bootstrap(
-    (values,),
+    (array,),
     np.mean,
     confidence_level=confidence,
     n_resamples=_RESAMPLES,
@@ -256,7 +256,7 @@ def note(seeds: int, tests: int = 1) -> str:
     text += f' over {tests} test{"" if tests == 1 else "s"}'
   needed = fewest(tests)
   if seeds < needed:
-    return f'{text}. With so many tests none can be significant below {needed} seeds.'
+    return f'{text}; as many need {needed} seeds: none can be significant.'
   effect = smallest_effect(seeds, tests=tests)
   return (
     f'{text}; bold is the best where it is better than each other (p < '
@@ -290,7 +290,8 @@ class Bleu(NamedTuple):
     score: corpus BLEU.
     mean: of the bootstrap.
     interval: half of the 95 % interval.
-    p: that the difference to the first system is by chance; NaN for itself.
+    p: that the difference to the first system is by chance; NaN for itself,
+      and 1 where there is no difference, of which sacrebleu makes 1/samples.
   """
 
   score: float
@@ -338,16 +339,23 @@ def paired_bleu(
     n_samples=samples,
   )
   signatures, scores = test()
+  results: Sequence[Any] = scores['BLEU']
   found = {
     name: Bleu(
       float(result.score),
       float(result.mean),
       float(result.ci),
-      math.nan if result.p_value is None else float(result.p_value),
+      _p(result, results[0]),
     )
-    for name, result in zip(scores['System'], scores['BLEU'], strict=True)
+    for name, result in zip(scores['System'], results, strict=True)
   }
   return found, str(signatures['BLEU'])
+
+
+def _p(result: Any, base: Any) -> float:
+  if result.p_value is None:
+    return math.nan
+  return 1.0 if result.score == base.score else float(result.p_value)
 
 
 def _finite(name: str, values: Sequence[float]) -> np.ndarray:
