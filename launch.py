@@ -217,8 +217,7 @@ def _run(argv: Sequence[str]) -> int:
   if args.report:
     from attnlab.report import report
 
-    print(report.write(args.report, args.out)[0].parent)
-    return 0
+    return report.command(args, overrides)
   if args.mode in ('train', 'lr_find'):
     return _train(args, overrides)
   return _use(args, overrides)

@@ -63,7 +63,7 @@ def _parts(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
   """What the docstrings of the parts that a config names cite."""
   known = configs.parts(config.get('task'))
   for path in sorted(known, key=lambda p: not p.startswith('attention')):
-    name = config.get(f'{path}.name')
+    name = str(config.get(f'{path}.name'))
     make = configs.choices(known[path]).get(name)
     text = re.sub(
       r', ((?:19|20)\d\d)\b', r' \1', getattr(make, '__doc__', None) or ''

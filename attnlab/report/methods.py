@@ -52,14 +52,14 @@ def _section(section: runs_lib.Section) -> str:
     optimizer = f'{config["optimizer.name"]}'
     if same('optimizer.learning_rate'):
       optimizer += (
-        f' at a learning rate of {config.get("optimizer.learning_rate"):g}'
+        f' at a learning rate of {config.get("optimizer.learning_rate")}'
         f' ({config.get("optimizer.schedule", "constant")} schedule)'
       )
     told.append(f'trained with {optimizer}')
   if same('training.batch_size'):
     told.append(f'in batches of {config.get("training.batch_size")}')
   if same('training.steps'):
-    told.append(f'for {config.get("training.steps"):,} steps')
+    told.append(f'for {config.get("training.steps")} steps')
   if same('training.precision'):
     told.append(f'in {config.get("training.precision")}')
   if told:

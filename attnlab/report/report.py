@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from typing import Any
 
+from absl import flags
 import numpy as np
 
 from attnlab import errors
@@ -37,6 +38,22 @@ _MOST_LINES = 12  # settings in one picture
 _MOST_PANELS = 6
 _LARGEST = 30  # words of a side in a picture
 _LONGEST = 60  # of a text, which is one row
+
+
+def command(args: flags.FlagValues, overrides: Mapping[str, str]) -> int:
+  """Runs `launch.py --report=RUNS --out=DIR`, and returns the exit code.
+
+  Raises:
+    UserError: as `write`; or a flag was given that a report does not read.
+  """
+  read = ('report', 'out')
+  other = [name for name in args if args[name].present and name not in read]
+  other += [f'config.{path}' for path in overrides]
+  if other:
+    raise errors.UserError(f'report: it does not read --{other[0]}')
+  files = write(args.report, args.out)
+  print(f'{files[-1].parent}: {len(files)} files, begin with report.md')
+  return 0
 
 
 def write(
@@ -95,11 +112,6 @@ def _check_out(folder: pathlib.Path) -> None:
     return
   if not folder.is_dir():
     raise errors.UserError(f'out={str(folder)!r} is no folder')
-  there = {
-    path.relative_to(folder).as_posix()
-    for path in folder.rglob('*')
-    if not path.is_dir() or path.is_symlink()
-  }
   ours = {MANIFEST}
   try:
     manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
@@ -107,11 +119,16 @@ def _check_out(folder: pathlib.Path) -> None:
       ours |= set(map(str, manifest.get('files', ())))
   except (OSError, ValueError, TypeError, RecursionError):
     ours = set()
-  if other := sorted(there - ours):
-    raise errors.UserError(
-      f'out={str(folder)!r} holds {other[0]!r}, which is no part of a report: '
-      'choose another folder'
-    )
+  for base, folders, files in os.walk(folder):
+    # A link to a folder is not followed, and is no part of a report.
+    links = [name for name in folders if os.path.islink(f'{base}/{name}')]
+    for name in sorted(files + links):
+      path = pathlib.Path(base, name).relative_to(folder).as_posix()
+      if path not in ours:
+        raise errors.UserError(
+          f'out={str(folder)!r} holds {path!r}, which is no part of a report: '
+          'choose another folder'
+        )
 
 
 def _write(

@@ -7,7 +7,6 @@ one line that names it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import glob
 import json
-import math
 import os
 import pathlib
 import sys
@@ -57,9 +56,9 @@ class Run(NamedTuple):
   measured: Mapping[str, Any] = types.MappingProxyType({})
 
   @property
-  def repeat(self) -> tuple[Any, ...]:
-    """Seed and fold: what pairs the runs of two settings."""
-    return tuple(self.config.get(key) for key in REPEATED)
+  def repeat(self) -> tuple[str, ...]:
+    """Seed and fold, as text: what pairs the runs of two settings."""
+    return tuple(str(self.config.get(key)) for key in REPEATED)
 
 
 class Setting(NamedTuple):
@@ -79,7 +78,7 @@ class Setting(NamedTuple):
   def config(self) -> Mapping[str, Any]:
     return self.runs[0].config
 
-  def values(self, key: str) -> dict[tuple[Any, ...], float]:
+  def values(self, key: str) -> dict[tuple[str, ...], float]:
     """A figure of the summaries by seed, where it is a finite number."""
     found = {run.repeat: run.summary.get(key) for run in self.runs}
     return {k: float(v) for k, v in found.items() if _is_finite(v)}
@@ -191,8 +190,13 @@ def _read(path: pathlib.Path, name: str) -> Run:
   measures: Mapping[str, Any] = {}
   if (path / 'measures.json').is_file():
     measures = _object(path / 'measures.json')
-    both = [_section(measures), _section(summary)]
-    summary = {**measures, **summary, 'signatures': {**both[0], **both[1]}}
+  both = {**_signatures(measures), **_signatures(summary)}
+  summary = {
+    key: value
+    for key, value in {**measures, **summary}.items()
+    if not isinstance(value, int | float) or _is_finite(value)
+  }
+  summary['signatures'] = both
   lines = []
   if (path / 'metrics.jsonl').is_file():
     lines, wrong = _lines(path / 'metrics.jsonl')
@@ -204,15 +208,20 @@ def _read(path: pathlib.Path, name: str) -> Run:
     _complete(config),
     environment,
     summary,
-    [line for line in lines if _is_finite(line.get('step'))],
+    [
+      {key: value for key, value in line.items() if _is_finite(value)}
+      for line in lines
+      if _is_finite(line.get('step'))
+    ],
     measures,
   )
 
 
-def _section(summary: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The signatures of a summary."""
+def _signatures(summary: Mapping[str, Any]) -> dict[str, str]:
+  """How the figures of a summary were computed, where that is text."""
   found = summary.get('signatures')
-  return found if isinstance(found, dict) else {}
+  found = found if isinstance(found, dict) else {}
+  return {k: v for k, v in found.items() if isinstance(v, str)}
 
 
 def _object(path: pathlib.Path) -> dict[str, Any]:
@@ -255,7 +264,7 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
   """The config, flat, with today's defaults for what an older run lacks."""
   try:
     full = configs.to_data(configs.from_data(config))
-  except (ValueError, TypeError, KeyError, AttributeError):
+  except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
     full = dict(config)  # of another version: it is shown as it is
   flat = configs.flat(full)
   for part in configs.parts(full.get('task')):
@@ -413,11 +422,9 @@ def _array(value: Any, rank: int) -> np.ndarray | None:
 
 
 def _is_finite(value: object) -> bool:
-  return (
-    isinstance(value, int | float)
-    and not isinstance(value, bool)
-    and abs(value) < math.inf
-  )
+  """Whether it is a number that a float can hold; NaN is none."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  return number and abs(value) <= sys.float_info.max
 
 
 # Settings.
@@ -461,7 +468,7 @@ def _settings(runs: Sequence[Run], say: Say) -> list[Setting]:
   labels = _labels([group[0].config for group in groups.values()], keys)
   settings = []
   for label, group in zip(labels, groups.values(), strict=True):
-    once: dict[tuple[Any, ...], Run] = {}
+    once: dict[tuple[str, ...], Run] = {}
     for run in group:
       if first := once.get(run.repeat):
         say(

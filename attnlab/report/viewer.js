@@ -105,11 +105,11 @@
     $('list').replaceChildren(...shown.map((i) => {
       const e = split().examples[i];
       const found = answer(state.a, e);
-      const mark = !found ? '' : `${judged(found)} `;
+      const facts = [found && judged(found), `${e.words} words`, `no. ${e.id}`];
       const button = make(
         'button', { type: 'button', 'data-example': i },
         make('bdi', { class: 'first' }, e.text),
-        make('span', { class: 'more' }, `${mark}${e.words} words, no. ${e.id}`),
+        make('span', { class: 'more' }, facts.filter(Boolean).join(', ')),
       );
       button.addEventListener('click', () => {
         state.example = i;
@@ -117,6 +117,14 @@
       });
       return make('li', {}, button);
     }));
+  }
+
+  // Scrolls the list and never the page.
+  function reveal(button) {
+    const box = $('list').getBoundingClientRect();
+    const { top, bottom } = button.getBoundingClientRect();
+    if (top < box.top) $('list').scrollTop -= box.top - top;
+    else if (bottom > box.bottom) $('list').scrollTop += bottom - box.bottom;
   }
 
   // One example.
@@ -128,7 +136,7 @@
     for (const button of $('list').querySelectorAll('button')) {
       const current = Number(button.dataset.example) === state.example;
       button.setAttribute('aria-current', current);
-      if (current) button.scrollIntoView({ block: 'nearest' });
+      if (current) reveal(button);
     }
     const article = $('example');
     const e = example();
@@ -203,6 +211,10 @@
       const line = make('span', { class: 'words', role: 'group', 'aria-label': `${kind} words` });
       line.append(...words(held, kind, held[kind]));
       box.append(make('div', { class: 'row' }, make('span', {}, kind === 'source' ? 'source' : 'predicted'), line));
+    }
+    const [layers, heads] = found.shape;
+    if (layers * heads === 1 && (state.layer >= 0 || state.head >= 0)) {
+      box.append(make('p', { class: 'note' }, 'Of this example a mean alone is recorded.'));
     }
     held.canvas = make('canvas', {
       role: 'img',
@@ -519,6 +531,7 @@
       if (name in state) state[name] = Number(event.target.value);
       if (name === 'section') state.split = 0;
       if (name === 'section' || name === 'split') begin();
+      if (name === 'order') state.example = -1;
       again();
     });
     $('controls').addEventListener('input', (event) => {

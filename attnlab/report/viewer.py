@@ -161,15 +161,21 @@ def _run(
 def _numbers(
   runs: Sequence[runs_lib.Run], looked: Sequence[Mapping[str, Mapping]]
 ) -> dict[str, list[int]]:
-  """Which examples of which splits, those that most runs recorded first."""
+  """Which examples of which splits, those that are recorded best first.
+
+  That is with layers and heads, and then by most runs.
+  """
   counts: dict[str, dict[int, int]] = {}
+  whole: set[tuple[str, int]] = set()
   for run, records in zip(runs, looked, strict=True):
     for split in runs_lib.splits(run):
       counts.setdefault(split, {})
     for split, found in records.items():
-      for number in found:
+      for number, record in found.items():
         split_counts = counts.setdefault(split, {})
         split_counts[number] = split_counts.get(number, 0) + 1
+        if 'heads' in record:
+          whole.add((split, number))
   tests = [split for split in counts if runs_lib.is_test(split)]
   splits = sorted(tests or counts, key=lambda s: (s != 'test', s))
   # A fixed disorder: an order by number would be one by source in some data.
@@ -177,7 +183,11 @@ def _numbers(
   return {
     split: sorted(
       counts[split] or range(_MOST),
-      key=lambda n: (-counts[split].get(n, 0), disorder(n)),
+      key=lambda n: (
+        (split, n) not in whole,
+        -counts[split].get(n, 0),
+        disorder(n),
+      ),
     )[:_MOST]
     for split in splits
   }

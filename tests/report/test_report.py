@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attnlab import errors
-from attnlab.report import charts, citations, report, viewer
+from attnlab.report import charts, citations, methods, report, tables, viewer
 from attnlab.report import runs as runs_lib
 import launch
 
@@ -81,6 +81,8 @@ def test_what_is_not_a_run_is_refused_in_one_line(tmp_path, capsys):
   run = write_run(tmp_path / 'runs' / 'a')
   assert 'out is missing' in fails(capsys, f'--report={run}')
   assert '--out' in fails(capsys, out)
+  for other in ('--mode=eval', '--dry_run', '--config.seed=1', '--workdir=x'):
+    assert 'does not read' in fails(capsys, f'--report={run}', out, other)
   assert not (tmp_path / 'out').exists()
 
 
@@ -171,6 +173,58 @@ def test_malformed_records_are_counted_and_left_out(tmp_path):
   assert any('attention/test.jsonl' in line for line in named)
   data = embedded(tmp_path / 'out' / 'examples.html')
   assert len(data['sections'][0]['splits'][0]['examples']) == 5
+
+
+WEIRD = [
+  None,
+  [],
+  {},
+  'x',
+  '',
+  -1,
+  1e999,
+  True,
+  '\ud800</script>',
+  [[1]],
+  10**400,
+]
+
+
+def leaves(data, *path):
+  """Yields the place of everything in nested dicts and lists."""
+  for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+    yield (*path, key)
+    if isinstance(value, dict | list):
+      yield from leaves(value, *path, key)
+
+
+@pytest.mark.parametrize('task', ['translation', 'classification'])
+@pytest.mark.parametrize(
+  'name', ['config.json', 'summary.json', 'environment.json']
+)
+def test_any_value_may_be_any_other(tmp_path, task, name):
+  write_run(tmp_path / 'good', task=task, examples=2)
+  run = write_run(tmp_path / 'bad', task=task, examples=2, seed=1)
+  (run / 'measures.json').write_text(json.dumps({'test/entropy': 1.0}))
+  text = (run / name).read_text()
+  for place in leaves(json.loads(text)):
+    for value in WEIRD:
+      data = json.loads(text)
+      inside = data
+      for key in place[:-1]:
+        inside = inside[key]
+      inside[place[-1]] = value
+      (run / name).write_text(json.dumps(data))
+      runs = runs_lib.read(runs_lib.find([tmp_path]), say=lambda _: None)
+      found = runs_lib.sections(runs, say=lambda _: None)
+      assert sum(len(section.runs) for section in found) in (1, 2)
+      for section in found:
+        tables.markdown(tables.build(section))
+        tables.settings(section)
+        tables.measures(section)
+      methods.markdown(found)
+      citations.bibtex(runs)
+      viewer.embedded(viewer.examples(found, say=lambda _: None))
 
 
 def test_a_seed_counts_once(tmp_path):
