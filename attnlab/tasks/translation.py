@@ -431,12 +431,17 @@ def _forced(graph, state, batch):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _heads(graph, state, batch):
-  """Weights over the source by layer and head, [B, L, H, T, S], or None."""
+  """Weights over the source by layer and head, [B, L, H, T, S], or None.
+
+  Each hop of a layer has heads of its own.
+  """
   _, out = nnx.merge(graph, state)(batch, None)
   if 'source_weights' not in out:
     return None
-  layers = [w if w.ndim == 4 else w[:, None] for w in out['source_weights']]
-  return jnp.stack(layers, axis=1)
+  layers = out['source_weights']
+  return jnp.stack(
+    [w.reshape(w.shape[0], -1, *w.shape[-2:]) for w in layers], axis=1
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))

@@ -108,7 +108,8 @@ def test_heads_and_layers_are_kept_for_what_is_drawn(folder, tmp_path):
   config = configs.load('experiments/translation.py:transformer,smoke')
   data = configs.to_data(config_for(folder))['data']
   changes = {f'data.{key}': str(value) for key, value in data.items()}
-  changes |= {'data': 'files', 'model.layers': '2', 'model.heads': '2'}
+  changes |= {'data': 'files', 'model.layers': '2'}
+  changes['attention.heads.num_heads'] = '2'
   changes['evaluation.pictures'] = '2'
   del changes['data.name']
   task = tasks.build(configs.override(config, changes))
