@@ -18,6 +18,8 @@ r"""Trains, evaluates and asks attention models.
   python launch.py --config=experiments/sentiment.py --workers=2 \
       --sweep='attention.score.name=dot,additive; seed=0..5'
       a sweep: one trial for each point of a space
+  python launch.py --report=runs/sst2 --out=report
+      tables, figures, references and a page of examples of finished runs
   python launch.py --list
       experiments, mechanisms, data sets
 
@@ -107,6 +109,16 @@ flags.DEFINE_boolean(
   False,
   'List experiments, mechanisms and data sets and stop.',
   flag_values=_FLAGS,
+)
+flags.DEFINE_multi_string(
+  'report',
+  [],
+  'Write a report on finished runs and stop: run directories, folders of them, '
+  "or patterns such as 'runs/sst2/*'.",
+  flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+  'out', '', 'report: its folder, new or an earlier report.', flag_values=_FLAGS
 )
 flags.DEFINE_integer(
   'step',
@@ -225,6 +237,10 @@ def _run(argv: Sequence[str]) -> int:
   if args.list:
     _list()
     return 0
+  if args.report:
+    from attnlab.report import report
+
+    return report.command(args, overrides)
   if args.mode in ('train', 'lr_find'):
     return _train(args, overrides)
   return _use(args, overrides)
@@ -314,6 +330,8 @@ def _check_flags(args: flags.FlagValues):
     raise errors.UserError(
       f'prompt={args.prompt!r} and input={args.input!r}: give one of them'
     )
+  if args.out and not args.report:
+    raise errors.UserError(f'out={args.out!r}: --out is for --report')
   if args.average is not None and args.average < 1:
     raise errors.UserError(f'average={args.average} must be 1 or more')
   if args.mode == 'export' and not args.output:

@@ -30,12 +30,14 @@ class Prediction(NamedTuple):
     source_tokens: the pieces of what was asked.
     weights: [T, S], row t being the weights that predicted piece t; None for a
       model without attention.
+    heads: [layers, heads, T, S] where they were kept.
   """
 
   text: str
   tokens: list[str]
   source_tokens: list[str]
   weights: np.ndarray | None
+  heads: np.ndarray | None = None
 
 
 class Task(NamedTuple):
@@ -305,6 +307,18 @@ def shown(lengths: Sequence[int], count: int) -> list[int]:
   count = min(count, len(order))
   places = np.linspace(len(order) // 2, len(order) - 1, count)
   return list(dict.fromkeys(int(order[int(place)]) for place in places))
+
+
+def entropies(weights: np.ndarray) -> np.ndarray:
+  """The sum of the entropies of rows [n, S] in nats, and their number.
+
+  Rows of zeros, which saw nothing, do not count.
+  """
+  rows = np.asarray(weights, np.float64)
+  rows = rows[rows.sum(axis=-1) > 0]
+  shares = rows / rows.sum(axis=-1, keepdims=True)
+  logs = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+  return np.array([-(shares * logs).sum(), len(rows)])
 
 
 def plain(section: Any) -> dict[str, Any]:

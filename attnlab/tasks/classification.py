@@ -277,9 +277,12 @@ class _Classification:
     gold = all('gold' in example for example in examples)
     log_probs = np.zeros((len(examples), len(self.classes)), np.float32)
     weights: list[Any] = [None] * len(examples)
+    spread = np.zeros(2)
     shown = set(self.shown(split)) if full and workdir is not None else set()
     for batch in self.batches(split):
       found, shares = map(np.asarray, forward(*parts, batch['tokens']))
+      real = shares[batch['index'] >= 0]
+      spread += base.entropies(real.reshape(len(real), -1))
       for row, i in enumerate(batch['index']):
         if i < 0:
           continue
@@ -293,6 +296,8 @@ class _Classification:
       'accuracy': float((predictions == labels).mean()),
       'macro_f1': measures.macro_f1(counts),
     }
+    if spread[1]:
+      figures['entropy'] = float(spread[0] / spread[1])
     if gold:
       figures |= pointed(examples, weights)
     if full and workdir is not None:
@@ -356,8 +361,11 @@ class _Classification:
             'example': i,
             'source': examples[i]['text'].split(),
             'target': [records[i]['prediction']],
-            'weights': [np.round(np.concatenate(weights[i]), 4).tolist()],
+            'weights': [
+              np.round(np.concatenate(weights[i], dtype=np.float64), 4).tolist()
+            ],
             'shift': 0,
+            **_flat_gold(examples[i], weights[i]),
           },
           ensure_ascii=False,
         )
@@ -443,6 +451,14 @@ def _gold(example: dict) -> list[tuple[int, int]]:
   if gold.ndim == 2:
     return [(int(s), int(w)) for s, w in gold]
   return [(0, int(w)) for w in gold]
+
+
+def _flat_gold(example: dict, rows: Sequence) -> dict[str, list[int]]:
+  """The deciding words counted over all sentences, where there is gold."""
+  if 'gold' not in example:
+    return {}
+  starts = np.cumsum([0, *map(len, rows)])
+  return {'gold': [int(starts[s]) + w for s, w in _gold(example)]}
 
 
 def pointed(examples, weights) -> dict[str, float]:

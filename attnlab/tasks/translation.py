@@ -22,6 +22,7 @@ Array = jax.Array
 EOS = vocabulary_lib.EOS
 SIDES = ('source', 'target')
 MONITOR = ('validation/bleu', 'max')
+_FIRST = 100  # examples of a split whose attention is written
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> base.Task:
@@ -205,9 +206,11 @@ class _Translation:
     hypotheses: list[str] = [''] * count
     records: list[np.ndarray | None] = [None] * count
     gold = full and all('sure' in e for e in self.examples(split))
-    shown = set(self.shown(split)) if full and workdir is not None else set()
+    kept = full and workdir is not None
+    shown = set(self.shown(split)) if kept else set()
+    pictured = set(self.pictured(split)) if kept else set()
     predictions: dict[int, base.Prediction] = {}
-    sums = np.zeros(3)
+    sums, spread = np.zeros(3), np.zeros(2)
     for batch in self.batches(split):
       index = batch['index']
       batch = {side: batch[side] for side in SIDES}
@@ -215,6 +218,7 @@ class _Translation:
       sums += np.array(counted)
       found = self.search(parts, batch['source'], size)
       weights = np.asarray(weights)
+      spread += base.entropies(weights[batch['target'] != 0])
       for row, i in enumerate(index):
         if i < 0:
           continue
@@ -226,9 +230,15 @@ class _Translation:
       drawn = [(row, int(i)) for row, i in enumerate(index) if i in shown]
       if drawn:
         looked = self.look(parts, batch['source'], found)
+        heads = None
+        if pictured.intersection(i for _, i in drawn):
+          heads = _heads(*parts, {'source': batch['source'], 'target': found})
         for row, i in drawn:
           predictions[i] = self.prediction(
-            batch['source'][row], found[row], looked[row]
+            batch['source'][row],
+            found[row],
+            looked[row],
+            None if heads is None or i not in pictured else heads[row],
           )
     loss, right, weight = sums
     references = self.texts(split, 'target')
@@ -239,6 +249,8 @@ class _Translation:
       .corpus_score(hypotheses, [references])
       .score,
     }
+    if spread[1]:
+      figures['entropy'] = float(spread[0] / spread[1])
     if gold and self.attends(records):
       figures |= self.alignment(split, records)
     if full and workdir is not None:
@@ -327,13 +339,14 @@ class _Translation:
         json.dumps(
           {'example': i, **attention_record(prediction)}, ensure_ascii=False
         )
-        for i, prediction in predictions.items()
+        for i, prediction in sorted(predictions.items())
       ),
     )
     from attnlab.report import figures
 
-    for i, prediction in predictions.items():
+    for i in self.pictured(split):
       gold = None
+      prediction = predictions[i]
       weights = prediction.weights
       tokens = prediction.source_tokens, prediction.tokens
       if records[i] is not None:
@@ -347,6 +360,11 @@ class _Translation:
       )
 
   def shown(self, split: str) -> list[int]:
+    """The examples whose attention is written: the first, and those drawn."""
+    first = range(min(_FIRST, len(self.examples(split))))
+    return sorted({*first, *self.pictured(split)})
+
+  def pictured(self, split: str) -> list[int]:
     """The examples that are drawn: typical ones, and the longest."""
     lengths = [len(ids) for ids in self.columns(split)['source']]
     return base.shown(lengths, self.config['evaluation']['pictures'])
@@ -377,17 +395,27 @@ class _Translation:
     return np.asarray(forced(*parts, {'source': source, 'target': found})[1])
 
   def prediction(
-    self, source: np.ndarray, found: np.ndarray, weights: np.ndarray
+    self,
+    source: np.ndarray,
+    found: np.ndarray,
+    weights: np.ndarray,
+    heads: Array | None = None,
   ) -> base.Prediction:
-    """One translation: ids [S], ids [L] and weights [L, S], maybe padded."""
+    """One translation: ids [S], ids [L] and weights [L, S], maybe padded.
+
+    heads: [layers, heads, L, S] where they are to be kept.
+    """
     source = source[source != 0]
     tokens = found[found != 0]
     weights = weights[: len(tokens), : len(source)]
+    if heads is not None:
+      heads = np.asarray(heads[:, :, : len(tokens), : len(source)])
     return base.Prediction(
       self.vocabularies['target'].decode(found),
       self.vocabularies['target'].pieces(tokens),
       self.vocabularies['source'].pieces(source),
       weights if weights.any() else None,
+      heads,
     )
 
 
@@ -418,6 +446,21 @@ def forced(graph, state, batch):
   return sums, out['weights']
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _heads(graph, state, batch):
+  """Weights over the source by layer and head, [B, L, H, T, S], or None.
+
+  Each hop of a layer has heads of its own.
+  """
+  _, out = nnx.merge(graph, state)(batch, None)
+  if 'source_weights' not in out:
+    return None
+  layers = out['source_weights']
+  return jnp.stack(
+    [w.reshape(w.shape[0], -1, *w.shape[-2:]) for w in layers], axis=1
+  )
+
+
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
 def _search(graph, state, source, length, size, length_penalty):
   model = nnx.merge(graph, state)
@@ -438,12 +481,15 @@ def _search(graph, state, source, length, size, length_penalty):
 
 def attention_record(prediction: base.Prediction) -> dict[str, Any]:
   """A prediction's attention as JSON data; row t predicted token t."""
-  weights = prediction.weights
+  # As float64, or the digits that rounding took away would come back.
+  rounded = lambda array: np.round(np.float64(array), 4).tolist()
+  weights, heads = prediction.weights, prediction.heads
   return {
     'source': prediction.source_tokens,
     'target': prediction.tokens,
-    'weights': None if weights is None else np.round(weights, 5).tolist(),
+    'weights': None if weights is None else rounded(weights),
     'shift': 0,
+    **({} if heads is None else {'heads': rounded(heads)}),
   }
 
 

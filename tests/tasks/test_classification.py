@@ -82,7 +82,7 @@ def test_other_losses_are_trained_on_and_not_reported(folder, override):
 
 def test_evaluation_covers_every_text_once(task, tmp_path):
   values = task.evaluate(task.model, 'test', full=True, workdir=tmp_path)
-  assert set(values) == {'loss', 'accuracy', 'macro_f1'}
+  assert set(values) == {'loss', 'accuracy', 'macro_f1', 'entropy'}
   lines = (tmp_path / 'predictions' / 'test.jsonl').read_text().splitlines()
   records = [json.loads(line) for line in lines]
   assert [(r['label'], r['text']) for r in records] == ROWS

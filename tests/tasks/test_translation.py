@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attnlab import configs, errors, tasks
-from attnlab.tasks import translation
+from attnlab.tasks import base, translation
 
 PAIRS = [
   ('a b c', 'C B A'),
@@ -85,7 +85,7 @@ def test_label_smoothing_is_trained_on_and_not_reported(folder):
 
 def test_evaluation_covers_every_sentence_once(task, tmp_path):
   values = task.evaluate(task.model, 'test', full=True, workdir=tmp_path)
-  assert set(values) == {'loss', 'accuracy', 'bleu'}
+  assert set(values) == {'loss', 'accuracy', 'bleu', 'entropy'}
   lines = (tmp_path / 'predictions' / 'test.jsonl').read_text().splitlines()
   assert [json.loads(line)['source'] for line in lines] == [
     source for source, _ in PAIRS
@@ -102,6 +102,37 @@ def test_evaluation_covers_every_sentence_once(task, tmp_path):
   np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-3)
   assert list((tmp_path / 'figures').glob('alignment_test_*.png'))
   assert list((tmp_path / 'figures').glob('alignment_test_*.pdf'))
+
+
+def test_heads_and_layers_are_kept_for_what_is_drawn(folder, tmp_path):
+  config = configs.load('experiments/translation.py:transformer,smoke')
+  data = configs.to_data(config_for(folder))['data']
+  changes = {f'data.{key}': str(value) for key, value in data.items()}
+  changes |= {'data': 'files', 'model.layers': '2'}
+  changes['attention.heads.num_heads'] = '2'
+  changes['evaluation.pictures'] = '2'
+  del changes['data.name']
+  task = tasks.build(configs.override(config, changes))
+  task.evaluate(task.model, 'test', full=True, workdir=tmp_path)
+  lines = (tmp_path / 'attention' / 'test.jsonl').read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  assert [record['example'] for record in records] == list(range(len(PAIRS)))
+  kept = [record for record in records if 'heads' in record]
+  assert len(kept) == len([*(tmp_path / 'figures').glob('*.png')]) == 2
+  for record in kept:
+    heads = np.array(record['heads'])
+    shape = (2, 2, len(record['target']), len(record['source']))
+    assert heads.shape == shape
+    mean = heads[-1].mean(axis=0)
+    np.testing.assert_allclose(mean, record['weights'], atol=2e-4)
+
+
+def test_entropy_is_that_of_the_rows_that_see_something():
+  rows = np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 0, 0], [1 / 3] * 3])
+  total, count = base.entropies(rows)
+  assert count == 3
+  assert total == pytest.approx(np.log(2) + np.log(3))
+  assert base.entropies(np.zeros((2, 3))).tolist() == [0, 0]
 
 
 def test_loss_of_a_split_does_not_depend_on_its_batches(folder):
