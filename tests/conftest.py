@@ -1,6 +1,8 @@
 """What all tests share: the CPU, strict promotion, a few random examples."""
 
 from collections.abc import Iterator
+import contextlib
+import gc
 import os
 import pathlib
 import tempfile
@@ -37,6 +39,24 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv('TMPDIR', folder)
     patch.setattr(tempfile, 'tempdir', folder)
     yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_mappings() -> Iterator[None]:
+  """Forgets compiled programs before there are too many for the kernel.
+
+  Each has mappings of its own in the memory; where Linux grants no more of them
+  (65,530), the next compilation ends the process without a word.
+  """
+  yield
+  with contextlib.suppress(OSError):
+    with open('/proc/self/maps', 'rb') as file:
+      mappings = sum(1 for _ in file)
+    if mappings > 20_000:
+      import jax
+
+      jax.clear_caches()
+      gc.collect()
 
 
 @pytest.fixture(autouse=True)
