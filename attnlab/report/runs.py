@@ -354,8 +354,9 @@ def _checked(path: pathlib.Path, check: Callable, say: Say) -> list:
   wrong += [i for i, record in enumerate(checked, 1) if record is None]
   if wrong:
     say(
-      f'{path}: {len(wrong)} of {len(records)} records are malformed and left '
-      f'out, the first in line {min(wrong)}'
+      f'{path}: {len(wrong)} of {len(records)} records are malformed, or of '
+      f'more than {_LONGEST:,} words, and left out; the first is line '
+      f'{min(wrong)}'
     )
   return checked
 
