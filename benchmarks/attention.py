@@ -1,6 +1,7 @@
 """Time and memory of attention beside what else computes the same.
 
-  python benchmarks/attention.py [--only=dot,additive] [--quick] [--out=DIR]
+  python benchmarks/attention.py [--only=dot,additive] [--lengths=128,4096]
+      [--quick] [--out=DIR]
 
 Workloads, all float32 and random, B examples of H heads, T queries against S
 keys of depth D:
@@ -347,6 +348,9 @@ def race(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
   workload, rows = WORKLOADS[name], []
   ended = set()
   lengths = workload.lengths
+  if given.lengths:
+    chosen = [int(length) for length in given.lengths.split(',')]
+    lengths = [length for length in lengths if length in chosen]
   if given.quick and len(lengths) > 1:
     lengths = [length for length in lengths if length <= _SHORT]
   for length in lengths:
@@ -443,9 +447,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument(
     '--out', type=pathlib.Path, default=ROOT / 'results' / 'benchmarks'
   )
+  parser.add_argument('--name', default='attention', help='of the JSON file')
   parser.add_argument('--images', type=pathlib.Path)
   parser.add_argument('--only', default=','.join(WORKLOADS))
   parser.add_argument('--quick', action='store_true')
+  parser.add_argument('--lengths', help='only these, such as 128,4096')
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--budget', type=float, default=1.0, help='seconds a run')
   parser.add_argument('--limit', type=float, default=600, help='seconds')
@@ -484,10 +490,14 @@ def entry(
   here = environment.describe(0)
   ours = {_place(r): r for r in rows if r['side'] == 'attnlab'}
   return {
-    'name': 'attention',
+    'name': given.name,
     'label': 'Time and memory of attention',
-    'command': f'python benchmarks/attention.py --only={given.only}'
-    + (' --quick' if given.quick else ''),
+    'command': 'python benchmarks/attention.py '
+    + ' '.join(
+      f'--{key}={value}' if value is not True else f'--{key}'
+      for key in ('only', 'lengths', 'quick', 'rounds', 'limit', 'name')
+      if (value := getattr(given, key))
+    ),
     'seeds': [0],
     # How many times the time, and the memory, of attnlab.
     'figures': {
