@@ -20,9 +20,9 @@ between them:
 
 On SST-2 expect 83.4 (0.5 over six seeds) with attention, 83.5 with the mean,
 83.2 with the last state and 82.7 with the maximum, in a minute and a half a
-seed; TF-IDF and a linear SVM give 81.2. On TREC expect 88.6 (0.5 over six seeds; the SVM has 90.0) in a
-minute and a half, on IMDB 87.8 (the SVM has 90.9) in 20 minutes on an idle
-machine.
+seed; TF-IDF and a linear SVM give 81.2. On TREC expect 88.6 (0.5 over six
+seeds; the SVM has 90.0) in a minute and a half, on IMDB 87.8 (the SVM has 90.9)
+in 20 minutes on an idle machine.
 
 Any score of the lab can pool; one that compares asks a learned query:
 
