@@ -433,11 +433,10 @@ def draw(rows: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> None:
       series = {}
       for row in rows:
         if row['workload'] == name and row['pass'] == 'both':
-          points = series.setdefault(labels[row['side']], ([], []))
-          points[0].append(row['length'])
-          points[1].append(max(row[key] * scale, 1e-6))
-      if series and len(next(iter(series.values()))[0]) > 1:
-        figure = figures.cost_by_length(series, label)
+          points = series.setdefault(labels[row['side']], {})
+          points[row['length']] = [max(row[key] * scale, 1e-6)]
+      if series and len(next(iter(series.values()))) > 1:
+        figure = figures.cost_by_length(series, label, xlabel='length')
         figures.save(figure, folder / f'attention_{name}_{key}')
 
 

@@ -41,6 +41,7 @@ def compare(
   Raises:
     UserError: a directory is no finished run, or there are none.
   """
+  import numpy as np
   from rich.console import Console
 
   from attnlab.report import figures
@@ -55,11 +56,20 @@ def compare(
   files = []
   curves = {k: _lines(path / 'metrics.jsonl') for k, path in paths.items()}
   if keys := curve_keys(curves):
-    figure = figures.learning_curves(curves, keys)
+    one_seed = {label: [lines] for label, lines in curves.items()}
+    figure = figures.learning_curves(one_seed, keys)
     files += figures.save(figure, directory / 'learning_curves')
   translated = {label: records(path) for label, path in paths.items()}
-  if series := bleu_by_length(translated):
-    figure = figures.metric_by_length(series, 'BLEU')
+  if bins := bleu_by_length(translated):
+    names, _, counts = next(iter(bins.values()))
+    figure = figures.metric_by_length(
+      {label: np.array([values]) for label, (_, values, _) in bins.items()},
+      names,
+      counts,
+      ylabel='BLEU',
+      counted='sentences',
+      bottom=0,
+    )
     files += figures.save(figure, directory / 'bleu_by_length')
   elif any(translated.values()):
     print('the runs translated different sentences: no BLEU by length')
@@ -227,8 +237,8 @@ def bleu_by_length(
       words separated by blanks.
 
   Returns:
-    label -> (names of the bins, BLEU from 0 to 100, numbers of sentences), as
-    `figures.metric_by_length` takes it. Empty if there are no records, or if
+    label -> (names of the bins, BLEU from 0 to 100, numbers of sentences); the
+    same bins for all. Empty if there are no records, or if
     the runs translated different sentences.
   """
   sources = [sorted(r['source'] for r in run) for run in translated.values()]

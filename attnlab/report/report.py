@@ -23,7 +23,6 @@ import numpy as np
 from attnlab import errors
 from attnlab.measures import lengths as lengths_lib
 from attnlab.report import (
-  charts,
   citations,
   compare,
   figures,
@@ -209,11 +208,11 @@ def draw(
   lines = {s.label: [run.metrics for run in s.runs] for s in shown}
   flat = {run.name: run.metrics for s in shown for run in s.runs}
   if keys := compare.curve_keys(flat):
-    figure = charts.learning_curves(lines, keys)
+    figure = figures.learning_curves(lines, keys)
     save(figure, 'learning_curves', f'Learning curves{first}')
   looks = _of_weights(flat)
   if looks:
-    figure = charts.learning_curves(lines, looks)
+    figure = figures.learning_curves(lines, looks)
     save(figure, 'entropy', f'Entropy of the weights over training{first}')
   for name, figure in _by_length(section, shown, say).items():
     save(figure, f'{name.lower()}_by_length', f'{name} by source length{first}')
@@ -290,7 +289,7 @@ def _by_length(
     for label, runs in records.items()
   }
   counts = [sum(a <= n <= b for n in lengths) for a, b in bins]
-  figure = charts.metric_by_length(
+  figure = figures.metric_by_length(
     series,
     [f'{a}–{b}' for a, b in bins],
     counts,
@@ -362,7 +361,7 @@ def _costs(settings: Sequence[runs_lib.Setting]) -> dict[str, Any]:
           series = found.setdefault(name, {}).setdefault(setting.label, {})
           series.setdefault(length, []).append(float(value))
   return {
-    f'{name}_by_length': charts.cost_by_length(series, name.replace('_', ' '))
+    f'{name}_by_length': figures.cost_by_length(series, name.replace('_', ' '))
     for name, series in found.items()
     if max(len(points) for points in series.values()) > 1
   }
@@ -391,13 +390,13 @@ def _side_by_side(section: runs_lib.Section) -> dict[str, Any]:
   drawn = {}
   for number in [numbers[p] for p in places if p < len(numbers)]:
     panels = [
-      charts.Panel(label, found[number]['weights'], *_sides(found[number]))
+      figures.Panel(label, found[number]['weights'], *_sides(found[number]))
       for label, found in looked.items()
       if number in found
     ][:_MOST_PANELS]
     if classified:
       panels = [_joined_rows(panels)]
-    drawn[number] = charts.side_by_side(panels)
+    drawn[number] = figures.side_by_side(panels)
   return drawn
 
 
@@ -407,11 +406,11 @@ def _sides(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
   return [*map(plain, record['source'])], [*map(plain, record['target'])]
 
 
-def _joined_rows(panels: Sequence[charts.Panel]) -> charts.Panel:
+def _joined_rows(panels: Sequence[figures.Panel]) -> figures.Panel:
   """Mechanisms as the rows of one picture: each gives a text one row."""
   words = panels[0].source
   same = [p for p in panels if list(p.source) == list(words)]
-  return charts.Panel(
+  return figures.Panel(
     '',
     np.concatenate([p.weights[:1] for p in same]),
     words,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from attnlab.report import figures
+from attnlab.report.figures import canvas
 
 CHINESE = '汤姆 追逐 杰瑞 我 爱 中国 这 本 书 。'.split()
 GERMAN = 'zwei Männer größer über weiße Häuser $ $5 _'.split()
@@ -25,7 +26,7 @@ def weights(rows: int, columns: int) -> np.ndarray:
 
 def is_within_bounds(figure) -> bool:
   """Whether all that is drawn, text included, lies inside the figure."""
-  with figures._style():
+  with canvas.style():
     renderer = figure.canvas.get_renderer()
     figure.draw(renderer)
     drawn = figure.get_tightbbox(renderer)
@@ -61,8 +62,8 @@ def test_alignment_is_legible_and_within_bounds(target, source, gold):
 
 
 def test_both_scripts_have_glyphs():
-  with figures._style():
-    assert figures._cjk_family() == 'Noto Sans CJK SC'
+  with canvas.style():
+    assert canvas.cjk_family() == 'Noto Sans CJK SC'
     font = get_font(findfont(FontProperties(family='Noto Sans CJK SC')))
   missing = [c for c in ''.join(CHINESE) if not font.get_char_index(ord(c))]
   assert missing == []
@@ -108,13 +109,13 @@ def test_gold_links_are_drawn_where_they_belong():
 
 
 def test_a_fallback_without_the_font_is_one_line(monkeypatch, capsys):
-  figures._cjk_family.cache_clear()
+  canvas.cjk_family.cache_clear()
   monkeypatch.setitem(__import__('sys').modules, 'noto_cjk_sans_otc', None)
   try:
     figures.alignment(np.eye(1), ['I'], ['I'])
     figures.alignment(np.eye(1), ['I'], ['I'])
   finally:
-    figures._cjk_family.cache_clear()
+    canvas.cjk_family.cache_clear()
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 1
   assert 'noto-cjk-sans-otc' in lines[0]
@@ -133,7 +134,7 @@ def test_learning_curves(tmp_path):
   lines = [{'step': s, 'train/loss': 9.0 / s} for s in range(1, 100)]
   scores = [{'step': s, 'validation/bleu': s} for s in (50, 90)]
   figure = figures.learning_curves(
-    {'with attention': lines + scores, 'without': lines},
+    {'with attention': [lines + scores], 'without': [lines]},
     ['train/loss', 'validation/bleu', 'validation/absent'],
   )
   assert is_within_bounds(figure)
@@ -142,12 +143,12 @@ def test_learning_curves(tmp_path):
   assert [len(axes.lines) for axes in figure.axes] == [2, 1]
   assert all(p.stat().st_size for p in figures.save(figure, tmp_path / 'c'))
   with pytest.raises(ValueError, match='test/x'):
-    figures.learning_curves({'a': lines}, ['test/x'])
+    figures.learning_curves({'a': [lines]}, ['test/x'])
 
 
 def test_four_panels_leave_the_rest_blank():
   lines = [{'step': s, **dict.fromkeys('abcd', 1.0)} for s in (1, 2)]
-  figure = figures.learning_curves({'': lines}, 'abcd')
+  figure = figures.learning_curves({'': [lines]}, 'abcd')
   assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
 
 
@@ -169,20 +170,22 @@ def test_metric_by_length():
   names = ['1–5', '6–10', '11–15']
   figure = figures.metric_by_length(
     {
-      'with attention': (names, [99, 98, 97], [20, 300, 4]),
-      'without attention': (names, [99, 50, float('nan')], [20, 300, 4]),
+      'with attention': np.array([[99, 98, 97]]),
+      'without attention': np.array([[99, 50, float('nan')]]),
     },
-    'BLEU',
+    names,
+    [20, 300, 4],
+    ylabel='BLEU',
   )
   assert is_within_bounds(figure)
   texts = {text.get_text() for text in figure.findobj(Text)}
   assert {'20', '300', '4', *names, 'BLEU'} <= texts
   with pytest.raises(ValueError, match="'b'"):
     figures.metric_by_length(
-      {'a': (['1'], [1.0], [1]), 'b': (['2'], [1.0], [1])}, 'BLEU'
+      {'a': np.ones((1, 1)), 'b': np.ones((1, 2))}, ['1'], [1], ylabel='BLEU'
     )
   with pytest.raises(ValueError, match='empty'):
-    figures.metric_by_length({}, 'BLEU')
+    figures.metric_by_length({}, [], [], ylabel='BLEU')
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_global_settings_are_left_alone():
 
 def test_cost_by_length_has_a_line_a_series_and_plain_numbers():
   figure = figures.cost_by_length(
-    {'a': ([128, 256, 512], [0.001, 0.01, 10]), 'b': ([128], [1])}, 'seconds'
+    {'a': {128: [0.001], 256: [0.01], 512: [10]}, 'b': {128: [1]}}, 'seconds'
   )
   (axes,) = figure.axes
   assert [len(line.get_xdata()) for line in axes.get_lines()] == [3, 1]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from attnlab import errors
-from attnlab.report import charts, citations, methods, report, tables, viewer
+from attnlab.report import citations, figures, methods, report, tables, viewer
 from attnlab.report import runs as runs_lib
+from attnlab.report.figures import canvas
 import launch
 
 
@@ -273,25 +274,23 @@ def test_learning_curves_pool_seeds():
     [{'step': 1, 'loss': 2.0}, {'step': 2, 'loss': 1.0}],
     [{'step': 1, 'loss': 9.0}, {'step': 1, 'loss': 4.0}],
   ]
-  steps, mean, spread = charts.pooled(seeds, 'loss')
+  steps, mean, spread = figures.pooled(seeds, 'loss')
   assert steps.tolist() == [1, 2]
   assert mean.tolist() == [3.0, 1.0]
   assert spread[0] == pytest.approx(2**0.5)
   assert np.isnan(spread[1])
-  figure = charts.learning_curves({'a': seeds, 'b': seeds[:1]}, ['loss'])
+  figure = figures.learning_curves({'a': seeds, 'b': seeds[:1]}, ['loss'])
   (axes,) = figure.axes
   assert len(axes.lines) == 2
   assert len(axes.collections) == 1  # b has one seed, and no band
   with pytest.raises(ValueError, match='test/x'):
-    charts.learning_curves({'a': seeds}, ['test/x'])
+    figures.learning_curves({'a': seeds}, ['test/x'])
 
 
 def test_side_by_side_and_costs_are_within_bounds():
-  from attnlab.report import figures
-
   rng = np.random.default_rng(0)
   panels = [
-    charts.Panel(
+    figures.Panel(
       f'mechanism {i} with a long name',
       rng.random((t, s)),
       ['我'] * s,
@@ -302,13 +301,13 @@ def test_side_by_side_and_costs_are_within_bounds():
   points = {64: [1.0, 1.1], 128: [4.0, 4.2]}
   bins = np.array([[1.0, np.nan], [2.0, np.nan]])
   for figure in (
-    charts.side_by_side(panels),
-    charts.cost_by_length({'a': points, 'b': {64: [1.0]}}, 'seconds'),
-    charts.metric_by_length(
+    figures.side_by_side(panels),
+    figures.cost_by_length({'a': points, 'b': {64: [1.0]}}, 'seconds'),
+    figures.metric_by_length(
       {'a': bins, 'b' * 40: bins}, ['1–5', '6–10'], [3, 0], ylabel='BLEU'
     ),
   ):
-    with figures._style():
+    with canvas.style():
       renderer = figure.canvas.get_renderer()
       figure.draw(renderer)
       drawn = figure.get_tightbbox(renderer)
@@ -317,7 +316,7 @@ def test_side_by_side_and_costs_are_within_bounds():
     assert drawn.x1 <= width + 0.02
     assert drawn.y1 <= height + 0.02
   with pytest.raises(ValueError, match='mechanism'):
-    charts.side_by_side([panels[0]._replace(source=['a'])])
+    figures.side_by_side([panels[0]._replace(source=['a'])])
 
 
 def test_costs_by_length_are_drawn_where_there_are_some(tmp_path):

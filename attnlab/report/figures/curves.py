@@ -1,35 +1,18 @@
-"""Figures over several runs: spread over seeds, mechanisms side by side.
-
-They look like those of `figures`, whose style they share, and like those return
-a Matplotlib figure that belongs to nobody.
-"""
+"""Lines: metrics over training, over lengths and over learning rates."""
 
 from collections.abc import Mapping, Sequence
 import typing
-from typing import NamedTuple
 
 import numpy as np
 
-from attnlab.report import figures
+from attnlab.report.figures import canvas
 
 if typing.TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 _FILL = 0.16  # opacity of a band
-_CELL_INCHES = 0.19
-_PANEL_INCHES = 4.6  # no grid is larger, so that two stand side by side
-_PAGE_INCHES = 11.6
 _BESIDE = 4  # more series have their legend to the right
-
-
-class Panel(NamedTuple):
-  """Weights [T, S] of one mechanism, with its words."""
-
-  title: str
-  weights: np.ndarray
-  source: Sequence[str]
-  target: Sequence[str]
 
 
 def learning_curves(
@@ -61,20 +44,20 @@ def learning_curves(
     raise ValueError(f'no run has any of the metrics {", ".join(keys)}')
   columns = min(len(curves), 3)
   rows = -(-len(curves) // columns)
-  with figures._style():
-    figure = figures._figure(3.3 * columns, 2.5 * rows + 0.3)
+  with canvas.style():
+    figure = canvas.blank(3.3 * columns, 2.5 * rows + 0.3)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (key, lines) in zip(panels, curves.items(), strict=False):
       for number, (label, (steps, mean, spread)) in enumerate(lines.items()):
         if not len(steps):
           continue
         _band(axes, number, steps, mean, spread)
-        series = figures._series(number, len(steps) <= 25)
+        series = canvas.series_style(number, len(steps) <= 25)
         axes.plot(steps, mean, label=label, **series)
       axes.set_xlabel('training step')
-      axes.set_ylabel(figures._metric_name(key))
+      axes.set_ylabel(_metric_name(key))
       axes.xaxis.get_major_locator().set_params(nbins=5, integer=True)
-      figures._open_frame(axes)
+      canvas.open_frame(axes)
     for axes in panels[len(curves) :]:
       axes.set_axis_off()
     _legend(figure, list(settings))
@@ -112,6 +95,8 @@ def metric_by_length(
   *,
   ylabel: str,
   xlabel: str = 'source length (words)',
+  counted: str = 'examples',
+  bottom: float | None = None,
 ) -> 'Figure':
   """A metric over bins of length: means over seeds ± one sd, and the counts.
 
@@ -121,6 +106,8 @@ def metric_by_length(
     counts: examples in each bin.
     ylabel: what the values are, with unit.
     xlabel: what the bins are.
+    counted: what the counts are of.
+    bottom: where the axis of the values begins; None for where they do.
 
   Returns:
     The figure.
@@ -134,11 +121,11 @@ def metric_by_length(
     if np.shape(values)[1:] != (len(names),):
       raise ValueError(f'series[{label!r}] has shape {np.shape(values)}')
   places = np.arange(len(names))
-  with figures._style():
+  with canvas.style():
     width = max(4.6, 0.62 * len(names) + 1.2)
     if len(series) > _BESIDE:
-      width += figures._inches(list(series), 8) + 0.6
-    figure = figures._figure(width, 3.2)
+      width += canvas.inches(list(series), 8) + 0.6
+    figure = canvas.blank(width, 3.2)
     axes, below = figure.subplots(
       2, 1, sharex=True, gridspec_kw={'height_ratios': (5, 1)}
     )
@@ -147,10 +134,11 @@ def metric_by_length(
       many = len(values) > 1
       spread = np.std(values, axis=0, ddof=1) if many else mean * np.nan
       _band(axes, number, places, mean, spread)
-      axes.plot(places, mean, label=label, **figures._series(number, True))
+      axes.plot(places, mean, label=label, **canvas.series_style(number, True))
     axes.set_ylabel(ylabel)
+    axes.set_ylim(bottom=bottom)
     axes.tick_params(axis='x', length=0)
-    figures._open_frame(axes)
+    canvas.open_frame(axes)
     below.bar(places, counts, width=0.7, color='#BBBBBB')
     for place, count in zip(places, counts, strict=True):
       below.annotate(
@@ -163,7 +151,7 @@ def metric_by_length(
       )
     below.set_ylim(0, 1.6 * max([*counts, 1]))
     below.set_yticks([])
-    below.set_ylabel('examples', fontsize=7.5)
+    below.set_ylabel(counted, fontsize=7.5)
     below.spines[['top', 'right', 'left']].set_visible(False)
     below.set_xticks(places, names)
     below.set_xlabel(xlabel)
@@ -173,19 +161,28 @@ def metric_by_length(
 
 
 def cost_by_length(
-  series: Mapping[str, Mapping[int, Sequence[float]]], ylabel: str
+  series: Mapping[str, Mapping[int, Sequence[float]]],
+  ylabel: str,
+  *,
+  xlabel: str = 'source length (tokens)',
 ) -> 'Figure':
   """What a length costs, on two logarithmic axes: means over seeds.
 
   Args:
     series: label -> length -> values of the seeds, above 0.
     ylabel: what the values are, with unit.
+    xlabel: what the lengths are.
 
   Returns:
     The figure.
+
+  Raises:
+    ValueError: there are no series.
   """
-  with figures._style():
-    figure = figures._figure(4.2, 3.0)
+  if not series:
+    raise ValueError('series is empty')
+  with canvas.style():
+    figure = canvas.blank(4.2, 3.0)
     axes = figure.subplots()
     for number, (label, points) in enumerate(series.items()):
       lengths = sorted(points)
@@ -197,135 +194,73 @@ def cost_by_length(
         ]
       )
       _band(axes, number, lengths, means, spread)
-      axes.plot(lengths, means, label=label, **figures._series(number, True))
+      axes.plot(
+        lengths, means, label=label, **canvas.series_style(number, True)
+      )
     axes.set_xscale('log', base=2)
     axes.set_yscale('log')
     # Formulas are off, so that Matplotlib's own labels would show as '$10^'.
     for axis in (axes.xaxis, axes.yaxis):
-      axis.set_major_formatter(lambda value, _: f'{value:g}')
+      axis.set_major_formatter(lambda value, _: f'{value:,g}')
       axis.set_minor_formatter('')
-    axes.set_xlabel('source length (tokens)')
+    axes.tick_params(axis='x', labelrotation=45)
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    figures._open_frame(axes)
+    canvas.open_frame(axes)
     _legend(figure, list(series))
   return figure
 
 
-def side_by_side(panels: Sequence[Panel]) -> 'Figure':
-  """Weights of several mechanisms for one example, each with its own words.
-
-  The grey is that of `figures.alignment`: black is 1.
+def learning_rates(
+  rates: np.ndarray,
+  losses: np.ndarray,
+  smoothed: np.ndarray,
+  suggestion: float | None,
+) -> 'Figure':
+  """The loss over a growing learning rate, and the rate to take.
 
   Args:
-    panels: one or more; the words of the source may differ too, where the
-      vocabularies do.
+    rates: [n] learning rates above 0.
+    losses: [n] the loss at each.
+    smoothed: [n] the same, smoothed.
+    suggestion: the rate that is marked; None marks none.
 
   Returns:
     The figure.
-
-  Raises:
-    ValueError: there is no panel, or its weights do not fit its words.
   """
-  from matplotlib.colors import Normalize
-
-  if not panels:
-    raise ValueError('panels is empty')
-  for panel in panels:
-    shape = len(panel.target), len(panel.source)
-    if np.shape(panel.weights) != shape:
-      raise ValueError(
-        f'{panel.title!r} has weights {np.shape(panel.weights)}, but words '
-        f'{shape}'
+  with canvas.style():
+    figure = canvas.blank(3.6, 2.7)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color='#BBBBBB', linewidth=0.9, label='a batch')
+    axes.plot(rates, smoothed, color=canvas.COLOURS[0], label='smoothed')
+    axes.set_xscale('log')
+    low, high = float(np.min(smoothed)), float(np.max(smoothed))
+    room = 0.08 * (high - low) or 1.0
+    axes.set_ylim(low - room, high + room)
+    if suggestion is not None:
+      axes.axvline(
+        suggestion,
+        color=canvas.GOLD,
+        linestyle='--',
+        linewidth=1.0,
+        label=f'suggestion: {suggestion:.2g}',
       )
-  most = max(max(len(p.source), len(p.target)) for p in panels)
-  room = _PANEL_INCHES if len(panels) > 1 else 2 * _PANEL_INCHES
-  cell = min(_CELL_INCHES, room / most)
-  font = min(7.5, 0.82 * cell * 72)
-  with figures._style():
-    # Words are a little wider on paper than on the grid they are measured on.
-    lefts = [1.04 * figures._inches(p.target, font) + 0.1 for p in panels]
-    top = 1.04 * max(figures._inches(p.source, font) for p in panels)
-    top += 0.34 if any(p.title for p in panels) else 0.1
-    titles = [figures._inches([p.title], 8.5) + 0.1 for p in panels]
-    widths = [
-      max(left + cell * len(p.source), title) + 0.18
-      for left, p, title in zip(lefts, panels, titles, strict=True)
-    ]
-    rows = _rows(widths)
-    heights = [
-      top + cell * max(len(panels[i].target) for i in row) + 0.14
-      for row in rows
-    ]
-    # One row of weights is lower than the bar that explains it.
-    bar = min(1.6, max(0.6, heights[0] - top - 0.14))
-    heights[0] = max(heights[0], top + bar + 0.14)
-    whole = max(sum(widths[i] for i in row) for row in rows) + 0.62
-    tall = sum(heights)
-    figure = figures._figure(whole, tall)
-    figure.set_layout_engine('none')
-    y = tall
-    image = None
-    for row, height in zip(rows, heights, strict=True):
-      x = 0.04
-      for i in row:
-        panel = panels[i]
-        shape = len(panel.target), len(panel.source)
-        box = (
-          (x + lefts[i]) / whole,
-          (y - top - cell * shape[0]) / tall,
-          cell * shape[1] / whole,
-          cell * shape[0] / tall,
-        )
-        axes = figure.add_axes(box)
-        image = axes.imshow(
-          panel.weights,
-          cmap='Greys',
-          norm=Normalize(0.0, 1.0),
-          aspect='auto',
-          interpolation='nearest',
-        )
-        axes.set_xticks(
-          range(shape[1]), panel.source, rotation=90, fontsize=font
-        )
-        axes.set_yticks(range(shape[0]), panel.target, fontsize=font)
-        axes.xaxis.tick_top()
-        axes.tick_params(length=0, pad=2)
-        figures._grid(axes, shape)
-        figure.text(
-          (x + lefts[i]) / whole,
-          (y - 0.05) / tall,
-          panel.title,
-          va='top',
-          fontsize=8.5,
-        )
-        x += widths[i]
-      y -= height
-    bar_axes = figure.add_axes(
-      (
-        (whole - 0.5) / whole,
-        (tall - top - bar) / tall,
-        0.1 / whole,
-        bar / tall,
-      )
-    )
-    colour_bar = figure.colorbar(image, cax=bar_axes)
-    colour_bar.set_ticks([0.0, 0.5, 1.0])
-    colour_bar.ax.tick_params(length=2, labelsize=6.5, width=0.6)
-    colour_bar.outline.set_linewidth(0.6)
+    # Formulas are off, so that Matplotlib's own labels would show as '$10^'.
+    axes.xaxis.set_major_formatter(lambda value, _: f'{value:.0e}')
+    axes.xaxis.set_minor_formatter('')
+    axes.set_xlabel('learning rate')
+    axes.set_ylabel('training loss')
+    canvas.open_frame(axes)
+    axes.legend(loc='best')
   return figure
 
 
-def _rows(widths: Sequence[float]) -> list[list[int]]:
-  """Sets panels in rows of a page's width."""
-  rows: list[list[int]] = []
-  room = 0.0
-  for i, width in enumerate(widths):
-    if not rows or width > room:
-      rows.append([])
-      room = _PAGE_INCHES
-    rows[-1].append(i)
-    room -= width
-  return rows
+def _metric_name(key: str) -> str:
+  """'validation/bleu' as a reader would write it: 'validation BLEU'."""
+  short = {'bleu': 'BLEU', 'chrf': 'chrF', 'aer': 'AER'}
+  split, _, name = key.rpartition('/')
+  words = ' '.join(short.get(w, w) for w in name.replace('_', ' ').split())
+  return f'{split} {words}'.strip()
 
 
 def _band(
@@ -341,7 +276,7 @@ def _band(
       places,
       mean - spread,
       mean + spread,
-      color=figures._COLOURS[number % len(figures._COLOURS)],
+      color=canvas.COLOURS[number % len(canvas.COLOURS)],
       alpha=_FILL,
       linewidth=0,
     )
@@ -356,7 +291,7 @@ def _legend(figure: 'Figure', labels: Sequence[str]) -> None:
   if len(found) < 2:
     return
   shown = [label for label in labels if label in found]
-  widest = figures._inches(shown, 8) + 0.6
+  widest = canvas.inches(shown, 8) + 0.6
   columns = max(1, min(len(shown), int(figure.get_size_inches()[0] / widest)))
   aside = len(shown) > _BESIDE and columns < 3
   figure.legend(
