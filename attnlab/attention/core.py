@@ -294,6 +294,16 @@ def _own(params: PyTree, part: str) -> PyTree:
   return params.get(part, {})
 
 
+def init_states(
+  mechanism: Attention, lead: tuple[int, ...], source_length: int
+) -> PyTree:
+  """The state before the first query, for each place of leading axes."""
+  return jax.tree.map(
+    lambda leaf: jnp.broadcast_to(leaf, (*lead, *jnp.shape(leaf))),
+    mechanism.init_state(source_length),
+  )
+
+
 def check(
   score: scores_lib.Score,
   normalizer: normalizers_lib.Normalizer,

@@ -86,10 +86,7 @@ def attend(
     context = _fused(mechanism, query, key, value, mask, bias, query_start)
     return core.AttentionOutput(context, None, (), {})
   if state is None:
-    state = jax.tree.map(
-      lambda leaf: jnp.broadcast_to(leaf, (*lead, *jnp.shape(leaf))),
-      mechanism.init_state(size),
-    )
+    state = core.init_states(mechanism, lead, size)
   if rng is not None and lead:
     rng = jax.random.split(rng, lead)
   heads = lead[1] if len(lead) > 1 else 1
@@ -139,6 +136,27 @@ def attend(
   for _ in lead:
     mapped = jax.vmap(mapped)
   return mapped(*arrays)
+
+
+def context_dim(
+  mechanism: core.Attention,
+  params: PyTree,
+  query_dim: int,
+  key_dim: int,
+  value_dim: int,
+) -> int:
+  """Depth of the context, for queries, keys and values of these depths."""
+  out = jax.eval_shape(
+    lambda: attend(
+      mechanism,
+      params,
+      jnp.zeros((1, query_dim)),
+      jnp.zeros((1, key_dim)),
+      jnp.zeros((1, value_dim)),
+      rng=jax.random.key(0),
+    )
+  )
+  return out.context.shape[-1]
 
 
 def is_large(weights: int) -> bool:

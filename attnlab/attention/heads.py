@@ -78,10 +78,7 @@ def multi_head(
     )
 
   def init_state(source_length):
-    return jax.tree.map(
-      lambda leaf: jnp.broadcast_to(leaf, (num_heads, *jnp.shape(leaf))),
-      mechanism.init_state(source_length),
-    )
+    return core.init_states(mechanism, (num_heads,), source_length)
 
   def apply(
     params,

@@ -43,18 +43,11 @@ def multi_hop(mechanism: core.Attention, *, hops: int = 2) -> core.Attention:
     inner = mechanism.init(
       rng, query_dim=query_dim, key_dim=key_dim, value_dim=value_dim
     )
-    out = jax.eval_shape(
-      lambda: engine.attend(
-        mechanism,
-        inner,
-        jnp.zeros((1, query_dim)),
-        jnp.zeros((1, key_dim)),
-        jnp.zeros((1, value_dim)),
-      )
-    )
+    dims = (query_dim, key_dim, value_dim)
+    depth = engine.context_dim(mechanism, inner, *dims)
     # The mechanism's numbers do not depend on what is around it.
     glorot = jax.nn.initializers.glorot_uniform()
-    shape = out.context.shape[-1], query_dim
+    shape = depth, query_dim
     return {
       'hop': inner,
       'query': jnp.eye(query_dim),
@@ -65,10 +58,7 @@ def multi_hop(mechanism: core.Attention, *, hops: int = 2) -> core.Attention:
     return mechanism.prepare(params['hop'], key, value)
 
   def init_state(source_length):
-    return jax.tree.map(
-      lambda leaf: jnp.broadcast_to(leaf, (hops, *jnp.shape(leaf))),
-      mechanism.init_state(source_length),
-    )
+    return core.init_states(mechanism, (hops,), source_length)
 
   def apply(
     params,

@@ -38,17 +38,8 @@ class Attend(nnx.Module):
       )
     except ValueError as error:  # depths that a config chose do not fit
       raise errors.UserError(f'attention: {error}') from error
-    out = jax.eval_shape(
-      lambda: attention.attend(
-        mechanism,
-        params,
-        jnp.zeros((1, query_dim)),
-        jnp.zeros((1, key_dim)),
-        jnp.zeros((1, value_dim)),
-        rng=jax.random.key(0),
-      )
-    )
-    self.context_dim = out.context.shape[-1]
+    dims = (query_dim, key_dim, value_dim)
+    self.context_dim = attention.engine.context_dim(mechanism, params, *dims)
     self.params = nnx.data(jax.tree.map(nnx.Param, params))
 
   def arrays(self) -> PyTree:
@@ -68,10 +59,7 @@ class Attend(nnx.Module):
 
   def init_state(self, batch: int, source_length: int) -> PyTree:
     """The alignment before the first step, [B, ...] in every leaf."""
-    return jax.tree.map(
-      lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))),
-      self.mechanism.init_state(source_length),
-    )
+    return attention.core.init_states(self.mechanism, (batch,), source_length)
 
   def __call__(
     self,

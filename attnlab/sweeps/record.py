@@ -10,10 +10,8 @@ queued again, at once. The heartbeat says the same to other tools of Optuna that
 look at the study.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-import contextlib
+from collections.abc import Callable, Mapping
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -67,35 +65,6 @@ class Trial:
   @property
   def ended(self) -> bool:
     return self.state in ('complete', 'pruned', 'failed')
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-  """Holds a sweep's folder against every other process.
-
-  Raises:
-    UserError: another one holds it, or it cannot be written.
-  """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / '.lock').open('a+')
-  except OSError as error:
-    raise errors.UserError(
-      f'workdir={str(folder)!r} cannot be written: {error.strerror}'
-    ) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      file.seek(0)
-      raise errors.UserError(
-        f'workdir={str(folder)!r} is in use by the sweep of process '
-        f'{file.read().strip() or "unknown"}'
-      ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    yield
 
 
 class Record:

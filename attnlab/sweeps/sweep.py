@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import Any, NamedTuple
 
-from attnlab import errors
+from attnlab import errors, locks
 from attnlab.sweeps import engines, live, record, search, trial
 
 _TICK = 0.5  # seconds
@@ -106,7 +106,7 @@ def run(
   """
   definition = plan.definition()
   extra = {'sweep': plan.text, **definition}
-  with record.locked(folder):
+  with locks.locked(folder, 'the sweep of process'):
     kept = record.Record(folder, plan.search, definition, plan.command)
     if all_ended(kept):
       kept.write(extra)

@@ -1,39 +1,11 @@
-"""A run directory: held by one process, written whole."""
+"""A run directory: whether it is finished, and files written whole."""
 
-from collections.abc import Iterator
-import contextlib
 import json
 import os
 import pathlib
 from typing import Any
 
-from attnlab import errors
 from attnlab.training import settings as settings_lib
-
-
-@contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds the run directory against every other process."""
-  import fcntl
-
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / '.lock').open('a+')
-  except OSError as error:
-    raise unwritable(workdir, error) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      file.seek(0)
-      owner = file.read().strip() or 'unknown'
-      raise errors.UserError(
-        f'workdir={str(workdir)!r} is in use by process {owner}'
-      ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    yield
 
 
 def finished(
@@ -57,10 +29,3 @@ def write_json(path: pathlib.Path, data: Any) -> None:
   draft = path.with_name(f'{path.name}.draft-{os.getpid()}')
   draft.write_text(json.dumps(data, indent=2) + '\n')
   os.replace(draft, path)
-
-
-def unwritable(workdir: pathlib.Path, error: OSError) -> errors.UserError:
-  """Returns the one line for a directory that cannot be written."""
-  return errors.UserError(
-    f'workdir={str(workdir)!r} cannot be written: {error.strerror or error}'
-  )

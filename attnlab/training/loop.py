@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from attnlab import configs, errors
+from attnlab import configs, errors, locks
 from attnlab.training import (
   checkpoints,
   comparison,
@@ -80,7 +80,7 @@ def fit(
   with contextlib.ExitStack() as stack:
 
     def begin():
-      stack.enter_context(directory.locked(workdir))
+      stack.enter_context(locks.locked(workdir))
       comparison.configs(workdir, data)
       done = directory.finished(workdir, settings)
       if done is not None and profile:
@@ -103,7 +103,7 @@ def fit(
       try:
         return run.fit()
       except OSError as error:
-        raise directory.unwritable(workdir, error) from error
+        raise locks.unwritable(workdir, error) from error
 
 
 def figures(summary: Mapping[str, Any]) -> str:
@@ -226,7 +226,7 @@ class _Run:
       # Last: a directory with a config.json has all that prediction needs.
       directory.write_json(self.workdir / 'config.json', self.config)
     except OSError as error:
-      raise directory.unwritable(self.workdir, error) from error
+      raise locks.unwritable(self.workdir, error) from error
     self.checkpoint = checkpoint
     return meta
 
@@ -474,7 +474,7 @@ class _Run:
     try:
       directory.write_json(self.workdir / 'summary.json', result)
     except OSError as error:
-      raise directory.unwritable(self.workdir, error) from error
+      raise locks.unwritable(self.workdir, error) from error
     if self.tracker:
       self.tracker.finish(result)
     self.out.say(f'finished: {self.workdir}')

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from attnlab import errors
+from attnlab import errors, locks
 from attnlab.sweeps import engines, live, record, search, spaces, sweep, trial
 
 pytest.importorskip('optuna')
@@ -282,7 +282,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
   with pytest.raises(errors.UserError, match='no study'):
     run(tmp_path / 'torn', Engine(1), plan(trials=2))
   with (
-    record.locked(tmp_path / 'a'),
+    locks.locked(tmp_path / 'a', 'the sweep of process'),
     pytest.raises(errors.UserError, match='in use'),
   ):
     run(tmp_path / 'a', Engine(1), plan(trials=2))
