@@ -28,11 +28,8 @@ first. --config.a.b=value sets a value of every config that is named;
 --print_config shows which there are.
 """
 
-from collections.abc import Iterator, Sequence
-import contextlib
+from collections.abc import Sequence
 import functools
-import hashlib
-import itertools
 import json
 import pathlib
 import sys
@@ -41,7 +38,7 @@ from typing import Any
 
 from absl import flags
 
-from attnlab import allocator, configs, errors
+from attnlab import allocator, asking, configs, errors, workdirs
 from attnlab.sweeps import options as sweeps
 
 MODES = ('train', 'lr_find', 'eval', 'measure', 'predict', 'export')
@@ -350,7 +347,7 @@ def _check_flags(args: flags.FlagValues):
 
 def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
   specs = args.config or list(_MAIN)
-  loaded = _override_all(
+  loaded = configs.override_all(
     {spec: configs.load(spec) for spec in specs}, overrides
   )
   if args.print_config:
@@ -361,7 +358,7 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
     return 0
   if args.sweep is not None:
     return sweeps.run(args, loaded[specs[0]], overrides)
-  runs = _directories(args.workdir, specs, overrides)
+  runs = workdirs.directories(args.workdir, specs, overrides)
   from attnlab.training import devices
 
   with devices.joined(args.coordinator, args.process_count, args.process_index):
@@ -441,21 +438,20 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
       )
     workdir = pathlib.Path(args.workdir)
   else:
-    workdir = _directories('', args.config, overrides)[args.config[0]]
+    workdir = workdirs.directories('', args.config, overrides)[args.config[0]]
     overrides = {}
   path = workdir / 'config.json'
   if not path.is_file():
     raise errors.UserError(
       f'workdir={str(workdir)!r} is no run directory: it has no config.json'
     )
-  config = configs.override(
-    configs.from_json(_read_text(path, str(path)), name=str(path)), overrides
-  )
+  saved = configs.from_json(asking.read_text(path, str(path)), name=str(path))
+  config = configs.override(saved, overrides)
   if args.print_config:
     print(configs.to_json(config))
     return 0
   predict = args.mode == 'predict'
-  lines = _inputs(args) if predict else iter(())
+  lines = asking.inputs(args.prompt, args.input) if predict else iter(())
   from attnlab import tasks, training
   from attnlab.training import export
 
@@ -518,7 +514,13 @@ def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
       + '\n'
     )
     return 0
-  _predict(args, task, lines)
+  asking.predict(
+    task,
+    lines,
+    typed=args.prompt is None and args.input is None and sys.stdin.isatty(),
+    output=args.output,
+    attention=args.attention,
+  )
   return 0
 
 
@@ -526,172 +528,6 @@ def _which(step: int, average: int | None) -> str:
   if not average:
     return f'step {step}'
   return f'mean of {average} checkpoints up to step {step}'
-
-
-def _predict(args: flags.FlagValues, task: Any, lines: Iterator[str]):
-  directory = pathlib.Path(args.attention) if args.attention else None
-  with contextlib.ExitStack() as stack:
-    out = sys.stdout
-    record = None
-    if args.output:
-      out = stack.enter_context(_open_to_write(pathlib.Path(args.output)))
-    if directory:
-      record = stack.enter_context(
-        _open_to_write(directory / 'attention.jsonl')
-      )
-    answers = task.predict(task.model, lines)
-    if args.prompt is None and args.input is None and sys.stdin.isatty():
-      # Somebody is typing: each line is answered, not a batch of them.
-      one = lambda line: task.predict(task.model, [line])
-      answers = itertools.chain.from_iterable(map(one, lines))
-    for number, prediction in enumerate(answers, 1):
-      print(prediction.text, file=out, flush=out is sys.stdout)
-      if record is not None:
-        _record(record, directory, number, prediction)
-
-
-def _record(record: Any, directory: pathlib.Path, number: int, prediction: Any):
-  """Writes the attention of one prediction as data and as a picture."""
-  weights = prediction.weights
-  line = {
-    'text': prediction.text,
-    'source': list(prediction.source_tokens),
-    'tokens': list(prediction.tokens),
-    'weights': None
-    if weights is None
-    else [[round(float(w), 6) for w in row] for row in weights],
-  }
-  record.write(json.dumps(line, ensure_ascii=False) + '\n')
-  record.flush()
-  if weights is None or not len(weights):
-    return
-  from attnlab.report import figures
-
-  figure = figures.alignment(
-    weights, list(prediction.source_tokens), list(prediction.tokens)
-  )
-  figures.save(figure, directory / f'{number:04d}')
-
-
-def _inputs(args: flags.FlagValues) -> Iterator[str]:
-  if args.prompt is not None:
-    return iter([args.prompt])
-  if args.input is None:
-    if sys.stdin.isatty():
-      print('one input a line; Ctrl-D ends', file=sys.stderr)
-    return (line.rstrip('\r\n') for line in sys.stdin)
-  text = _read_text(pathlib.Path(args.input), f'input={args.input!r}')
-  return iter(text.removesuffix('\n').split('\n')) if text else iter(())
-
-
-def _read_text(path: pathlib.Path, name: str) -> str:
-  try:
-    return path.read_text('utf-8')
-  except OSError as error:
-    raise errors.UserError(
-      f'{name} cannot be read: {error.strerror or error}'
-    ) from error
-  except UnicodeDecodeError as error:
-    raise errors.UserError(
-      f'{name} is not UTF-8 at byte {error.start}'
-    ) from error
-
-
-def _open_to_write(path: pathlib.Path) -> Any:
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open('w', encoding='utf-8')
-  except OSError as error:
-    raise errors.UserError(
-      f'{str(path)!r} cannot be written: {error.strerror or error}'
-    ) from error
-
-
-def _override_all(
-  loaded: dict[str, Any], overrides: dict[str, str]
-) -> dict[str, Any]:
-  """Applies the overrides to every config that has such a value.
-
-  Twins differ: the one without attention has no score to replace. An override
-  that no config takes is an error, and so is a wrong value for any.
-  """
-  if len(loaded) == 1:
-    return {s: configs.override(c, overrides) for s, c in loaded.items()}
-  result = {}
-  taken: set[str] = set()
-  for spec, config in loaded.items():
-    data = configs.to_data(config)
-    fit = {
-      path: text
-      for path, text in overrides.items()
-      if not _switched_off(data, path)
-    }
-    for path in overrides.keys() - fit.keys():
-      print(f'{spec} has no {path}: it stays as it is', file=sys.stderr)
-    taken |= fit.keys()
-    result[spec] = configs.override(config, fit)
-  for path in overrides.keys() - taken:
-    raise errors.UserError(f'config.{path}: none of the configs has it')
-  return result
-
-
-def _switched_off(data: dict[str, Any], path: str) -> bool:
-  """Whether a section on the way to a value is None."""
-  names = path.split('.')
-  for i, name in enumerate(names[:-1]):
-    if not isinstance(data, dict) or name not in data:
-      return False
-    data = data[name]
-    if data is None:
-      # A part that is off can be switched on by its name.
-      return '.'.join(names[: i + 1]) not in configs.PARTS
-  return False
-
-
-def _directories(
-  workdir: str, specs: Sequence[str], overrides: dict[str, str]
-) -> dict[str, pathlib.Path]:
-  """Returns the run directory of each config.
-
-  One config has --workdir itself, several have sub-directories named by their
-  variants. The default is runs/EXPERIMENT-VARIANT, or runs/EXPERIMENT for
-  several, with a hash of the overrides after it: the same command finds its
-  run again, and another override does not.
-  """
-  if len(set(specs)) < len(specs):
-    twice = next(spec for spec in specs if specs.count(spec) > 1)
-    raise errors.UserError(f'config={twice!r} is given twice')
-  parts = [configs.split(spec) for spec in specs]
-  names = {name for name, _ in parts}
-  experiment = names.pop() if len(names) == 1 else 'comparison'
-  variants = [arg.replace(',', '-').replace('/', '-') for _, arg in parts]
-  if workdir:
-    base = pathlib.Path(workdir)
-  else:
-    # A longer run is the same run, so its length is no part of the name.
-    kept = {
-      path: text
-      for path, text in sorted(overrides.items())
-      if path != 'training.steps'
-    }
-    digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
-    words = [experiment]
-    if len(specs) == 1 and variants[0]:
-      words.append(variants[0])
-    if kept:
-      words.append(digest)
-    base = pathlib.Path('runs') / '-'.join(words)
-  if len(specs) == 1:
-    return {specs[0]: base}
-  names = [
-    '-'.join(filter(None, (name if experiment == 'comparison' else '', arg)))
-    or 'default'
-    for (name, _), arg in zip(parts, variants, strict=True)
-  ]
-  return {
-    spec: base / (name if names.count(name) == 1 else f'{name}-{i + 1}')
-    for i, (spec, name) in enumerate(zip(specs, names, strict=True))
-  }
 
 
 def _list():

@@ -217,6 +217,34 @@ def override(
   return from_data(data)
 
 
+def override_all(
+  loaded: Mapping[str, Any], overrides: Mapping[str, str]
+) -> dict[str, Any]:
+  """Applies the overrides to every config that has such a value.
+
+  Twins differ: the one without attention has no score to replace. An override
+  that no config takes is an error, and so is a wrong value for any.
+  """
+  if len(loaded) == 1:
+    return {s: override(c, overrides) for s, c in loaded.items()}
+  result = {}
+  taken: set[str] = set()
+  for spec, config in loaded.items():
+    data = to_data(config)
+    fit = {
+      path: text
+      for path, text in overrides.items()
+      if not _switched_off(data, path)
+    }
+    for path in overrides.keys() - fit.keys():
+      print(f'{spec} has no {path}: it stays as it is', file=sys.stderr)
+    taken |= fit.keys()
+    result[spec] = override(config, fit)
+  for path in overrides.keys() - taken:
+    raise errors.UserError(f'config.{path}: none of the configs has it')
+  return result
+
+
 def parts(task: Any) -> dict[str, str]:
   """Returns {path in a config of this task: its key in PARTS}."""
   found = {key: key for key in PARTS if ':' not in key}
@@ -265,6 +293,19 @@ def flat(data: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     else:
       found[prefix + name] = value
   return found
+
+
+def _switched_off(data: dict[str, Any], path: str) -> bool:
+  """Whether a section on the way to a value is None."""
+  names = path.split('.')
+  for i, name in enumerate(names[:-1]):
+    if not isinstance(data, dict) or name not in data:
+      return False
+    data = data[name]
+    if data is None:
+      # A part that is off can be switched on by its name.
+      return '.'.join(names[: i + 1]) not in PARTS
+  return False
 
 
 def _set(data: dict[str, Any], path: str, text: str):

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from attnlab import tasks
+from attnlab import tasks, workdirs
 import launch
 
 ROOT = pathlib.Path(launch.__file__).parent
@@ -152,7 +152,7 @@ def test_print_config(toy, capsys):
 
 
 def test_default_directories():
-  directories = launch._directories
+  directories = workdirs.directories
   assert str(directories('', ['a/toy.py'], {})['a/toy.py']) == 'runs/toy'
   one = directories('', ['toy:x'], {'seed': '1'})['toy:x']
   two = directories('', ['toy:x'], {'seed': '2'})['toy:x']
