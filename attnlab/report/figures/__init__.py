@@ -20,13 +20,16 @@ from attnlab.report.figures.heatmaps import (
   sheet,
   side_by_side,
 )
+from attnlab.report.figures.points import by_size, dots
 from attnlab.report.figures.texts import shaded_text
 
 __all__ = [
   'Panel',
   'alignment',
+  'by_size',
   'confusion',
   'cost_by_length',
+  'dots',
   'learning_curves',
   'learning_rates',
   'metric_by_length',

@@ -51,7 +51,7 @@ def learning_curves(
       for number, (label, (steps, mean, spread)) in enumerate(lines.items()):
         if not len(steps):
           continue
-        _band(axes, number, steps, mean, spread)
+        band(axes, number, steps, mean, spread)
         series = canvas.series_style(number, len(steps) <= 25)
         axes.plot(steps, mean, label=label, **series)
       axes.set_xlabel('training step')
@@ -60,7 +60,7 @@ def learning_curves(
       canvas.open_frame(axes)
     for axes in panels[len(curves) :]:
       axes.set_axis_off()
-    _legend(figure, list(settings))
+    legend(figure, list(settings))
   return figure
 
 
@@ -133,7 +133,7 @@ def metric_by_length(
       mean = np.mean(values, axis=0)
       many = len(values) > 1
       spread = np.std(values, axis=0, ddof=1) if many else mean * np.nan
-      _band(axes, number, places, mean, spread)
+      band(axes, number, places, mean, spread)
       axes.plot(places, mean, label=label, **canvas.series_style(number, True))
     axes.set_ylabel(ylabel)
     axes.set_ylim(bottom=bottom)
@@ -156,7 +156,7 @@ def metric_by_length(
     below.set_xticks(places, names)
     below.set_xlabel(xlabel)
     figure.align_ylabels()
-    _legend(figure, list(series))
+    legend(figure, list(series))
   return figure
 
 
@@ -193,7 +193,7 @@ def cost_by_length(
           for n in lengths
         ]
       )
-      _band(axes, number, lengths, means, spread)
+      band(axes, number, lengths, means, spread)
       axes.plot(
         lengths, means, label=label, **canvas.series_style(number, True)
       )
@@ -207,7 +207,7 @@ def cost_by_length(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     canvas.open_frame(axes)
-    _legend(figure, list(series))
+    legend(figure, list(series))
   return figure
 
 
@@ -263,7 +263,7 @@ def _metric_name(key: str) -> str:
   return f'{split} {words}'.strip()
 
 
-def _band(
+def band(
   axes: 'Axes',
   number: int,
   places: Sequence[float],
@@ -282,7 +282,7 @@ def _band(
     )
 
 
-def _legend(figure: 'Figure', labels: Sequence[str]) -> None:
+def legend(figure: 'Figure', labels: Sequence[str]) -> None:
   """One legend for all panels, as wide as the figure allows."""
   found = {}
   for axes in figure.axes:
