@@ -1,7 +1,6 @@
 """Does attention help? What the runs of the study answer."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 

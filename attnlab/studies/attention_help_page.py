@@ -14,6 +14,11 @@ from attnlab.studies import page, questions
 _COMMAND = 'python experiments/studies/does_attention_help.py'
 _MADE = f'<!-- Written by {_COMMAND} from results/studies. -->'
 _SHOWN = ('no attention', 'uniform', 'additive', 'local-p', 'hard', 'sparsemax')
+_EXAMPLES = (
+  'translation_additive',
+  'sentiment_additive',
+  'sentiment_mean_10',
+)
 _COSTS = (
   tables.Column('steps/s', 'train/steps_per_second', 1),
   tables.Column('parameters', 'parameters', 0),
@@ -34,9 +39,8 @@ def write(
   shown = {}
   for key, (figure, caption) in drawn.items():
     figures.save_png(figure, images / f'{name}_{key}')
-    shown[key] = (
-      f'![{caption}](../images/studies/{name}_{key}.png)\n\n*{caption}*'
-    )
+    alt = caption.partition('.')[0]
+    shown[key] = f'![{alt}](../images/studies/{name}_{key}.png)\n\n*{caption}*'
   bold = _bold(found)
   sections = (
     [_lengths(cells, bold), shown.get('length', '')],
@@ -55,7 +59,7 @@ def write(
     blocks += [f'**{tables.markdown_text(each.text)}**', page.by_seed(each)]
     blocks += [part for part in parts if part]
   blocks += ['## Limits', _LIMITS, '## How it was made', _how(cells)]
-  blocks.append(page.made(cells.entries))
+  blocks.append(page.made(cells.entries, _EXAMPLES))
   page.write(path, blocks)
   return path
 
@@ -108,9 +112,8 @@ def _note(number: int, count: int) -> str:
   others = max(count - 1, 1)
   return (
     'Mean ± standard deviation over seeds. Bold: better by the test of '
-    f'question {number}. No other difference of the table is tested: '
-    f'{others} tests against one row would need '
-    f'{statistics.fewest(others)} seeds to find anything.'
+    f'question {number}. No other difference of the table is tested: with a '
+    f'test for each row, significance takes {statistics.fewest(others)} seeds.'
   )
 
 
@@ -181,6 +184,8 @@ def _scarce(cells: reading.Cells) -> str:
     for share in (*reading.SHARES, 100):
       entry = cells.entries.get(reading.name_of('sentiment', label, share))
       if entry:
+        count = cells.about['trained'][str(share)]
+        entry = _with(entry, 'trained', dict.fromkeys(entry['seeds'], count))
         rows.append(_with(entry, 'gap', cells.gap(label, share)))
   columns = (
     tables.Column('texts', 'trained', 0),
@@ -231,8 +236,8 @@ def _figures(cells: reading.Cells) -> dict[str, tuple[Any, str]]:
       lines[label] = np.array([list(values.values()) for values in found]).T
   caption = (
     'BLEU by source length, test split and long sentences together; nothing '
-    f'above {reading.TRAINED} words was trained on. Lines are means over seeds, bands '
-    '± one standard deviation, bars the number of sentences.'
+    f'above {reading.TRAINED} words was trained on. Lines are means over '
+    'seeds, bands ± one standard deviation, bars the number of sentences.'
   )
   figure = figures.metric_by_length(
     lines,
@@ -276,7 +281,7 @@ def _figures(cells: reading.Cells) -> dict[str, tuple[Any, str]]:
     figures.by_size(
       {
         'test accuracy (%)': pools(accuracy),
-        'accuracy on trained texts − test (points)': pools(cells.gap),
+        'training − test accuracy (points)': pools(cells.gap),
       },
       'training texts',
     ),

@@ -101,8 +101,13 @@ def table(
   return tables.markdown(tables.Table('', '', columns, rows, -1, [notes]))
 
 
-def made(entries: Mapping[str, Mapping[str, Any]]) -> str:
-  """Hardware, versions, signatures and the command of each cell."""
+def made(entries: Mapping[str, Mapping[str, Any]], shown: Sequence[str]) -> str:
+  """Hardware, versions, signatures, and commands.
+
+  Args:
+    entries: the cells.
+    shown: the names of those whose command is shown.
+  """
   every = list(entries.values())
   text = tables.markdown_text
   machines = dict.fromkeys(
@@ -121,25 +126,17 @@ def made(entries: Mapping[str, Mapping[str, Any]]) -> str:
     for e in every
     for name, value in e['signatures'].items()
   )
-  lines = [['cell', 'seeds', 'minutes a run', 'command']]
-  lines.append(['---', '---:', '---:', '---'])
-  for entry in every:
-    lines.append(
-      [
-        text(entry['name']),
-        str(len(entry['seeds'])),
-        f'{entry["figures"]["seconds"] / 60:.1f}',
-        f'`{entry["command"].replace("|", chr(92) + "|")}`',
-      ]
-    )
+  commands = '\n\n'.join(
+    f'    {entries[name]["command"]}' for name in shown if name in entries
+  )
   return '\n\n'.join(
     [
       f'Hardware: {text("; ".join(machines))}.',
       f'Versions: {text("; ".join(versions))}.',
       'Signatures of the metrics:',
       '\n'.join(signatures),
-      'A run of each cell alone; `$SEED` is 0, 1 and so on.',
-      tables.grid(lines).rstrip('\n'),
+      'Some of the commands, which each file has; `$SEED` is 0, 1 and so on:',
+      commands,
     ]
   )
 
