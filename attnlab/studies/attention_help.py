@@ -46,14 +46,17 @@ class Cells:
     """Those of lengths that were trained on."""
     return [b for b in self.bins() if int(b.split('–')[1]) <= TRAINED]
 
+  def ends(self) -> list[str]:
+    """The shortest and the longest of them."""
+    bins = self.trained()
+    return [bins[0], bins[-1]] if bins else []
+
   def fall(self, label: str) -> dict[int, float]:
     """BLEU of the shortest minus that of the longest trained lengths."""
-    bins = self.trained()
-    if not bins:
+    if not self.ends():
       return {}
     first, last = (
-      self.values('translation', label, f'bleu/{b}')
-      for b in (bins[0], bins[-1])
+      self.values('translation', label, f'bleu/{b}') for b in self.ends()
     )
     return questions.difference(first, last)
 
@@ -83,9 +86,11 @@ def _pools(cells: Cells) -> questions.Finding:
   rivals = [
     cells.values('sentiment', rival, 'test/accuracy', scale=100)
     for rival in RIVALS
+    if name_of('sentiment', rival) in cells.about['order']
   ]
-  found = [questions.test(questions.difference(own, r)) for r in rivals if r]
-  return questions.weakest(found)
+  return questions.weakest(
+    [questions.test(questions.difference(own, rival)) for rival in rivals]
+  )
 
 
 def slower(cells: Cells, task: str, label: str, base: str) -> dict[int, float]:
@@ -117,7 +122,7 @@ def asked(docstring: str) -> list[questions.Question]:
       larger=_losing,
       smaller=lambda c: 'No, the other way round: attention loses more',
       numbers=lambda c: (
-        f'from {c.bins()[0]} to 11–15 source words BLEU falls by '
+        f'from {" to ".join(c.ends())} source words BLEU falls by '
         f'{_mean(c.fall("no attention")):.1f} without attention and by '
         f'{_mean(c.fall("additive")):.1f} with it; on sentences longer than '
         'any in training it is '

@@ -134,8 +134,12 @@ def weakest(findings: Sequence[Finding]) -> Finding:
 
   An intersection-union test (Berger 1982): the claim that holds of all has the
   largest p of all, and needs no correction. Where some effects are above 0 and
-  some are not, there is nothing that holds of all, and p is 1.
+  some are not, there is nothing that holds of all, and p is 1. One without a
+  seed leaves nothing to test.
   """
+  for each in findings:
+    if not each.seeds:
+      return each
   mixed = len({each.effect > 0 for each in findings}) > 1
   key = (lambda f: f.effect) if mixed else (lambda f: abs(f.effect))
   least = min(findings, key=key)
