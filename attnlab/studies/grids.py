@@ -104,6 +104,7 @@ def run(grid: Grid, folder: pathlib.Path, workers: int) -> list[str]:
     UserError: a setting is wrong, or the folder holds another grid.
     sweep.Stopped: a signal came; the same call goes on.
   """
+  sweep.check_extra()
   planned = plan(grid)
   view = live.View(planned.objective, workers)
   view.say(f'{grid.name}: {len(grid.points)} runs in {folder}')

@@ -181,12 +181,7 @@ def run(
     folder = pathlib.Path('runs') / '-'.join(['sweep', *filter(None, words)])
   if args.dry_run:
     return _list(plan, folder)
-  try:
-    import optuna  # noqa: F401
-  except ModuleNotFoundError as error:
-    raise errors.UserError(
-      "sweep needs the extra sweep: pip install 'attnlab[sweep]'"
-    ) from error
+  sweep.check_extra()
   from attnlab.sweeps import live
 
   def make():

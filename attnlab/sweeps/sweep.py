@@ -85,6 +85,16 @@ class Plan(NamedTuple):
     )
 
 
+def check_extra() -> None:
+  """Raises UserError where Optuna is not installed."""
+  try:
+    import optuna  # noqa: F401
+  except ModuleNotFoundError as error:
+    raise errors.UserError(
+      "sweep needs the extra sweep: pip install 'attnlab[sweep]'"
+    ) from error
+
+
 def run(
   plan: Plan,
   folder: pathlib.Path,

@@ -268,11 +268,15 @@ def collect(
     grids.collect(grid, folder, results, more)
   cells = [cell.name for grid, _ in todo for cell in grid.cells]
   found = grids.read(results)
+  corpus = 'SST-2' if about.pop('sst') else 'the built-in sentiment corpus'
+  stands_in = (
+    '' if corpus == 'SST-2' else f' Here {corpus} stands in for SST-2.'
+  )
   told = {
     'name': NAME,
     'order': cells,
-    'texts': 'SST-2' if about.pop('sst') else 'the built-in sentiment corpus',
-    'design': _design(),
+    'texts': corpus,
+    'design': _design() + stands_in,
     'aer_diagonal': diagonal(),
     'trained': {
       str(share): about['examples'] * share // 100

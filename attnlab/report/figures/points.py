@@ -37,6 +37,16 @@ def dots(
     axes = figure.subplots()
     for place, values in enumerate(rows.values()):
       spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+      axes.errorbar(
+        [np.mean(values)],
+        [place],
+        xerr=[spread],
+        marker='s',
+        markersize=4,
+        linewidth=1.0,
+        capsize=2.5,
+        color=canvas.COLOURS[0],
+      )
       axes.plot(
         values,
         [place] * len(values),
@@ -44,17 +54,9 @@ def dots(
         marker='o',
         markersize=3.5,
         markerfacecolor='none',
-        markeredgecolor='#999999',
+        markeredgecolor='#777777',
         markeredgewidth=0.7,
-      )
-      axes.errorbar(
-        [np.mean(values)],
-        [place],
-        xerr=[spread],
-        marker='s',
-        markersize=4,
-        capsize=2.5,
-        color=canvas.COLOURS[0],
+        zorder=3,
       )
     if line is not None:
       axes.axvline(line, color=canvas.GOLD, linestyle='--', linewidth=1.0)
