@@ -315,8 +315,8 @@ _COST = (
 )
 _LIMITS = (
   'One corpus a task, that of the translators generated; small networks, few '
-  'steps and one setting of the optimiser for all, which no mechanism was tuned '
-  'for. The questions were fixed before these runs, but not before all others: '
+  'steps and one setting of the optimiser for all, tuned for no mechanism. '
+  'The questions were fixed before these runs, but not before all others: '
   'single runs of some cells with larger networks, in the README, were known. '
   'The seeds share the data and, where it is scarce, the same part of it, so '
   'that the intervals say what another seed would give, not another corpus. '

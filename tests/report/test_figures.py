@@ -247,3 +247,36 @@ def test_cost_by_length_has_a_line_a_series_and_plain_numbers():
   assert '0.01' in texts
   with pytest.raises(ValueError, match='series is empty'):
     figures.cost_by_length({}, 'seconds')
+
+
+def test_dots_has_a_row_a_setting():
+  figure = figures.dots({'a': [1.0, 3.0], 'none': [2.0]}, 'accuracy', line=2.5)
+  assert is_within_bounds(figure)
+  (axes,) = figure.axes
+  texts = {text.get_text() for text in figure.findobj(Text)}
+  assert {'a', 'none', 'accuracy'} <= texts
+  rings = [line for line in axes.get_lines() if line.get_marker() == 'o']
+  assert [list(line.get_xdata()) for line in rings] == [[1.0, 3.0], [2.0]]
+  # The first row is above the second.
+  assert axes.get_ylim()[0] > axes.get_ylim()[1]
+  with pytest.raises(ValueError, match='empty'):
+    figures.dots({}, 'accuracy')
+
+
+def test_by_size_has_a_panel_a_figure():
+  figure = figures.by_size(
+    {
+      'test (%)': {'a': {700: [1.0, 2.0], 7_000: [2.0, 3.0]}, 'b': {700: [1]}},
+      'gap': {'a': {700: [1.0]}},
+    },
+    'training texts',
+  )
+  assert is_within_bounds(figure)
+  first, second = figure.axes
+  assert first.get_xscale() == 'log'
+  assert [len(line.get_xdata()) for line in first.get_lines()] == [2, 1]
+  ticks = [text.get_text() for text in first.get_xticklabels()]
+  assert ticks == ['700', '7,000']
+  assert second.get_ylabel() == 'gap'
+  with pytest.raises(ValueError, match='empty'):
+    figures.by_size({}, 'texts')
