@@ -34,6 +34,14 @@ def study():
 # The smoke size, run once.
 
 
+@pytest.fixture(scope='module', autouse=True)
+def environment():
+  """What the smoke size sets for its workers ends with this module."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+    yield
+
+
 @pytest.fixture(scope='module')
 def smoke(study, tmp_path_factory):
   folder = tmp_path_factory.mktemp('study')

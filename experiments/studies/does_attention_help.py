@@ -51,6 +51,7 @@ The questions, fixed before the runs. In each "attention" is the additive one.
 import argparse
 from collections.abc import Mapping, Sequence
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -178,6 +179,8 @@ def study(size: str, data_dir: str | None) -> list[grids.Grid]:
   examples = texts(size, data_dir)
   own = {'training.steps': '1000', 'training.eval_every': '100'}
   own |= {'training.checkpoint_every': '1000'}
+  if smoke:
+    own |= {'data.max_length': '8'}  # one shape to compile
   if data_dir:
     own |= {'data.dir': data_dir, 'data.phrases': 'False'}
   else:
@@ -353,6 +356,9 @@ def _run(
     # Better now than in each run.
     classification.load('sst', dir=data_dir, classes=2, phrases=False)
   todo = [(grid, runs / grid.name) for grid in study(given.size, data_dir)]
+  if given.size == 'smoke':
+    # Next to nothing runs there but the compiler.
+    os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
   count, done, seconds = grids.estimate(todo, given.workers)
   print(
     f'{count} runs, {done} of them finished; about {seconds / 60:.0f} minutes '
