@@ -175,7 +175,7 @@ def study(size: str, data_dir: str | None) -> list[grids.Grid]:
       seeds,
       smoke,
     ),
-    seconds=65,
+    seconds=8 if smoke else 65,
   )
   examples = texts(size, data_dir)
   own = {'training.steps': '1000', 'training.eval_every': '100'}
@@ -207,7 +207,7 @@ def study(size: str, data_dir: str | None) -> list[grids.Grid]:
       seeds,
       smoke,
     ),
-    seconds=50,
+    seconds=5 if smoke else 50,
   )
   return [translation, sentiment]
 
