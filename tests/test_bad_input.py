@@ -1,28 +1,14 @@
 """Bad data and bad settings: one line that names the thing, or a task."""
 
-import importlib.util
 import logging
-import pathlib
 
 import hypothesis
 from hypothesis import strategies as st
 import pytest
 
 from attnlab import configs, errors, tasks
+from benchmarks import fuzz
 import launch
-
-ROOT = pathlib.Path(launch.__file__).parent
-
-
-def _load():
-  path = ROOT / 'benchmarks' / 'fuzz.py'
-  spec = importlib.util.spec_from_file_location('fuzz', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-fuzz = _load()
 
 LONG = 'a ' * 100_000
 PAIRS = 'a b\tA B\nb a\tB A\nc\tC\n' * 2

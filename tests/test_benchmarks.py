@@ -1,12 +1,12 @@
 """Benchmarks: what they read and what they set; they are run by hand."""
 
-import importlib.util
 import json
-import pathlib
 
 import pytest
 
-FOLDER = pathlib.Path(__file__).parents[1] / 'benchmarks'
+from benchmarks import gradient_estimators as bench
+from benchmarks import translation_speed as speed
+
 LOG = """\
 12:00:00 - INFO - joeynmt.model - Total params: 7445760
 12:00:01 - Epoch   1, Step:       10, Batch Acc: 0.1, Tokens per Sec:      770,
@@ -16,27 +16,14 @@ LOG = """\
 """
 
 
-def load(name):
-  path = FOLDER / f'{name}.py'
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.fixture(scope='module')
-def speed():
-  return load('translation_speed')
-
-
-def test_warm_up_is_left_out_of_joeynmts_log(speed):
+def test_warm_up_is_left_out_of_joeynmts_log():
   assert speed.joeynmt_speed(LOG, warm_up=10) == {
     'tokens_per_second': 1842.0,
     'parameters': 7445760,
   }
 
 
-def test_the_config_is_the_model_of_the_docstring(speed):
+def test_the_config_is_the_model_of_the_docstring():
   config = speed.attnlab_config('somewhere', seed=3)
   assert config.seed == 3
   assert config.data.dir == 'somewhere'
@@ -47,12 +34,12 @@ def test_the_config_is_the_model_of_the_docstring(speed):
   assert config.training.batch_size == 64
 
 
-def test_a_folder_without_the_corpus_is_named(speed, tmp_path):
+def test_a_folder_without_the_corpus_is_named(tmp_path):
   with pytest.raises(SystemExit, match=r'train\.en'):
     speed.lay_out(tmp_path, tmp_path)
 
 
-def test_steps_follow_joeynmts_log(speed, capsys):
+def test_steps_follow_joeynmts_log(capsys):
   with pytest.raises(SystemExit):
     speed.main(['--data=x', '--steps=15'])
   assert 'multiple of 10' in capsys.readouterr().err
@@ -61,7 +48,6 @@ def test_steps_follow_joeynmts_log(speed, capsys):
 def test_gradient_estimators_are_measured_on_a_small_problem(
   monkeypatch, tmp_path, capsys
 ):
-  bench = load('gradient_estimators')
   rows = bench.rows()
   assert {'exact', 'reinforce_leave_one_out_4', 'gumbel_st_1'} <= set(rows)
   assert 'reinforce_leave_one_out_1' not in rows

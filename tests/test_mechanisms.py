@@ -1,6 +1,5 @@
 """benchmarks/mechanisms.py: a run for every part, none of them twice."""
 
-import importlib.util
 import json
 import pathlib
 import types
@@ -9,21 +8,13 @@ import pytest
 
 from attnlab import configs
 from attnlab.report import parts
+from benchmarks import mechanisms as bench
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope='module')
-def bench():
-  path = ROOT / 'benchmarks' / 'mechanisms.py'
-  spec = importlib.util.spec_from_file_location('mechanisms', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.fixture(scope='module')
-def rows(bench):
+def rows():
   return {row.name: row for row in bench.rows()}
 
 
@@ -36,7 +27,7 @@ def test_every_part_and_every_pool_has_a_row(rows):
     assert f'sentiment_{name}' in rows
 
 
-def test_every_row_is_a_config_with_its_part(bench, rows):
+def test_every_row_is_a_config_with_its_part(rows):
   for row in rows.values():
     config = configs.override(
       configs.load(row.config), bench.overrides(row, steps=7)
@@ -58,7 +49,7 @@ def test_notes_come_from_what_the_parts_declare(rows):
   assert 'one direction' in note('score', 'dot')
 
 
-def test_a_finished_run_is_not_repeated(bench, rows, tmp_path, monkeypatch):
+def test_a_finished_run_is_not_repeated(rows, tmp_path, monkeypatch):
   started = []
 
   def train(words, **settings):
@@ -81,13 +72,13 @@ def test_a_finished_run_is_not_repeated(bench, rows, tmp_path, monkeypatch):
   assert '--config.training.steps=5' in started[0]
 
 
-def test_a_failed_run_is_its_last_line(bench, rows, tmp_path, monkeypatch):
+def test_a_failed_run_is_its_last_line(rows, tmp_path, monkeypatch):
   failed = types.SimpleNamespace(returncode=2, stderr='warning\nit broke\n')
   monkeypatch.setattr(bench.subprocess, 'run', lambda *a, **k: failed)
   assert bench.run(rows['sentiment_max'], tmp_path / 'x', 0) == 'it broke'
 
 
-def test_the_page_shows_what_was_run_and_what_was_refused(bench):
+def test_the_page_shows_what_was_run_and_what_was_refused():
   done = bench.Row('translation', 'a', 'A', 'c', {}, 'a note')
   refused = bench.Row('translation', 'b', 'B', 'c', {}, 'because', True)
   missing = bench.Row('sentiment', 'd', 'D', 'c', {})
@@ -99,7 +90,7 @@ def test_the_page_shows_what_was_run_and_what_was_refused(bench):
   assert 'accuracy' not in page
 
 
-def test_an_unknown_name_is_answered(bench, rows, monkeypatch, capsys):
+def test_an_unknown_name_is_answered(rows, monkeypatch, capsys):
   monkeypatch.setattr(bench, 'rows', lambda: list(rows.values()))
   with pytest.raises(SystemExit):
     bench.main(['--only=translation_score_addtive'])
@@ -107,7 +98,7 @@ def test_an_unknown_name_is_answered(bench, rows, monkeypatch, capsys):
   assert "did you mean 'translation_score_additive'" in message
 
 
-def test_the_page_alone(bench, rows, monkeypatch, tmp_path):
+def test_the_page_alone(rows, monkeypatch, tmp_path):
   monkeypatch.setattr(bench, 'rows', lambda: list(rows.values()))
   assert bench.main(['--only=', f'--out={tmp_path}']) == 0
   page = (tmp_path / 'docs' / 'mechanisms.md').read_text()

@@ -171,10 +171,7 @@ def gumbel(*, temperature: float = 1.0, samples: int = 1) -> Estimator:
     temperature: t > 0.
     samples: K draws, of which the mean is taken.
   """
-  part = normalizers.gumbel(temperature=temperature)
-  return _through(
-    'gumbel', lambda rng, logits: part.apply(logits, None, rng)[0], samples
-  )
+  return _noisy('gumbel', normalizers.gumbel(temperature=temperature), samples)
 
 
 def gumbel_st(*, temperature: float = 1.0, samples: int = 1) -> Estimator:
@@ -187,9 +184,7 @@ def gumbel_st(*, temperature: float = 1.0, samples: int = 1) -> Estimator:
     samples: K draws, of which the mean is taken.
   """
   part = normalizers.gumbel_st(temperature=temperature)
-  return _through(
-    'gumbel_st', lambda rng, logits: part.apply(logits, None, rng)[0], samples
-  )
+  return _noisy('gumbel_st', part, samples)
 
 
 def zero() -> Baseline:
@@ -366,6 +361,13 @@ def _compare(true: np.ndarray, found: np.ndarray) -> Mapping[str, float]:
     'variance': (centred**2).sum() / (count - 1) / scale**2,
     'cosine': cosines.mean(),
   }
+
+
+def _noisy(name: str, part: normalizers.Normalizer, samples: int) -> Estimator:
+  """The weights of a normaliser that draws noise and passes a gradient."""
+  return _through(
+    name, lambda rng, logits: part.apply(logits, None, rng)[0], samples
+  )
 
 
 def _through(

@@ -60,7 +60,7 @@ def compare(
     figure = figures.learning_curves(one_seed, keys)
     files += figures.save(figure, directory / 'learning_curves')
   translated = {label: records(path) for label, path in paths.items()}
-  if bins := bleu_by_length(translated):
+  if bins := bleu_by_length(translated, tokenize=_tokenize(paths)):
     names, _, counts = next(iter(bins.values()))
     figure = figures.metric_by_length(
       {label: np.array([values]) for label, (_, values, _) in bins.items()},
@@ -228,13 +228,14 @@ def records(path: pathlib.Path) -> list[Record]:
 
 
 def bleu_by_length(
-  translated: Mapping[str, Sequence[Record]],
+  translated: Mapping[str, Sequence[Record]], *, tokenize: str = 'none'
 ) -> dict[str, tuple[list[str], list[float], list[int]]]:
   """Corpus BLEU of the sentences in each bin of source length.
 
   Args:
     translated: label -> records with 'source', 'reference' and 'hypothesis',
       words separated by blanks.
+    tokenize: of sacrebleu.
 
   Returns:
     label -> (names of the bins, BLEU from 0 to 100, numbers of sentences); the
@@ -245,27 +246,30 @@ def bleu_by_length(
   if not sources or not sources[0] or any(s != sources[0] for s in sources):
     return {}
   bins = lengths.bins(_words(source) for source in sources[0])
-  return {label: _bleu_in(bins, run) for label, run in translated.items()}
+  names = [f'{first}–{last}' for first, last in bins]
+  found = {}
+  for label, run in translated.items():
+    inside = [
+      [r for r in run if first <= _words(r['source']) <= last]
+      for first, last in bins
+    ]
+    values = [bleu(some, tokenize=tokenize) for some in inside]
+    found[label] = names, values, [len(some) for some in inside]
+  return found
+
+
+def bleu(translated: Sequence[Record], *, tokenize: str) -> float:
+  """Corpus BLEU, from 0 to 100, of records as `bleu_by_length` takes them."""
+  import sacrebleu
+
+  found = sacrebleu.corpus_bleu(
+    [record['hypothesis'] for record in translated],
+    [[record['reference'] for record in translated]],
+    tokenize=tokenize,
+    force=True,
+  )
+  return found.score
 
 
 def _words(text: str) -> int:
   return len(text.split())
-
-
-def _bleu_in(
-  bins: Sequence[tuple[int, int]], run: Sequence[Record]
-) -> tuple[list[str], list[float], list[int]]:
-  import sacrebleu
-
-  values, counts = [], []
-  for first, last in bins:
-    inside = [r for r in run if first <= _words(r['source']) <= last]
-    counts.append(len(inside))
-    score = sacrebleu.corpus_bleu(
-      [r['hypothesis'] for r in inside],
-      [[r['reference'] for r in inside]],
-      tokenize='none',
-      force=True,
-    )
-    values.append(score.score)
-  return [f'{first}–{last}' for first, last in bins], values, counts

@@ -216,8 +216,6 @@ def draw(
     save(figure, 'entropy', f'Entropy of the weights over training{first}')
   for name, figure in _by_length(section, shown, say).items():
     save(figure, f'{name.lower()}_by_length', f'{name} by source length{first}')
-  for name, figure in _costs(shown).items():
-    save(figure, name, f'{name.replace("_", " ")}{first}')
   for number, figure in _side_by_side(section).items():
     text = f'Weights for example {number}, mechanisms side by side'
     save(figure, f'weights_{number}', text)
@@ -283,7 +281,7 @@ def _by_length(
   metric = _accuracy
   if kind == 'BLEU':
     tokenize = str(shown[0].config.get('evaluation.tokenize', 'none'))
-    metric = functools.partial(_bleu, tokenize=tokenize)
+    metric = functools.partial(compare.bleu, tokenize=tokenize)
   series = {
     label: np.array([[metric(_within(run, *b)) for b in bins] for run in runs])
     for label, runs in records.items()
@@ -329,42 +327,9 @@ def _within(records: Sequence[dict], first: int, last: int) -> list[dict]:
   ]
 
 
-def _bleu(records: Sequence[dict], *, tokenize: str) -> float:
-  import sacrebleu
-
-  found = sacrebleu.corpus_bleu(
-    [record['hypothesis'] for record in records],
-    [[record['reference'] for record in records]],
-    tokenize=tokenize,
-    force=True,
-  )
-  return found.score
-
-
 def _accuracy(records: Sequence[dict]) -> float:
   right = [record['label'] == record['prediction'] for record in records]
   return 100 * float(np.mean(right)) if right else float('nan')
-
-
-_COST = re.compile(r'cost/(\w+)_at_(\d+)')
-
-
-def _costs(settings: Sequence[runs_lib.Setting]) -> dict[str, Any]:
-  """Costs by length: figures of a summary such as 'cost/seconds_at_512'."""
-  found: dict[str, dict[str, dict[int, list[float]]]] = {}
-  for setting in settings:
-    for run in setting.runs:
-      for key, value in run.summary.items():
-        match = _COST.fullmatch(key)
-        if match and isinstance(value, int | float) and value > 0:
-          name, length = match[1], int(match[2])
-          series = found.setdefault(name, {}).setdefault(setting.label, {})
-          series.setdefault(length, []).append(float(value))
-  return {
-    f'{name}_by_length': figures.cost_by_length(series, name.replace('_', ' '))
-    for name, series in found.items()
-    if max(len(points) for points in series.values()) > 1
-  }
 
 
 def _side_by_side(section: runs_lib.Section) -> dict[str, Any]:

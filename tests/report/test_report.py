@@ -319,16 +319,6 @@ def test_side_by_side_and_costs_are_within_bounds():
     figures.side_by_side([panels[0]._replace(source=['a'])])
 
 
-def test_costs_by_length_are_drawn_where_there_are_some(tmp_path):
-  for seed in range(2):
-    run = write_run(tmp_path / f'{seed}', seed=seed, examples=1)
-    costs = {f'cost/seconds_at_{n}': 0.1 * n for n in (64, 128)}
-    (run / 'measures.json').write_text(json.dumps(costs))
-  (section,) = runs_lib.sections(runs_lib.read(runs_lib.find([tmp_path])))
-  names = report.draw(section, tmp_path / 'figures', print)
-  assert f'{section.name}_seconds_by_length' in names
-
-
 # The page.
 
 

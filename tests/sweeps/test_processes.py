@@ -1,7 +1,6 @@
 """Sweeps in processes: the same however many there are and whatever dies."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ import pytest
 from attnlab import errors
 from attnlab.sweeps import engines, live, sweep
 from attnlab.training import logging
+from benchmarks import nothing_lost
 import launch
 
 pytest.importorskip('optuna')
@@ -22,14 +22,6 @@ pytest.importorskip('optuna')
 ROOT = pathlib.Path(launch.__file__).parent
 TINY = 'tests/sweeps/tiny.py'
 SPACE = 'attention.score.name=keys_only,dot; optimizer.learning_rate=0.01,1e38'
-
-
-def lost():
-  path = ROOT / 'benchmarks' / 'nothing_lost.py'
-  spec = importlib.util.spec_from_file_location('nothing_lost', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 def start(folder, *words, space=SPACE, config=TINY):
@@ -82,7 +74,7 @@ def assert_same_runs(one, other):
   for point in points(one):
     if point['state'] == 'complete':
       run = pathlib.Path('trials') / f'{point["number"]:04d}'
-      lost().assert_same(one / run, other / run)
+      nothing_lost.assert_same(one / run, other / run)
 
 
 def children(pid):
@@ -178,7 +170,7 @@ def test_a_trial_is_the_run_of_its_command(parallel, tmp_path):
     check=True,
     capture_output=True,
   )
-  lost().assert_same(run, pathlib.Path(point['workdir']))
+  nothing_lost.assert_same(run, pathlib.Path(point['workdir']))
   environment = json.loads(
     (pathlib.Path(point['workdir']) / 'environment.json').read_text()
   )

@@ -1,6 +1,5 @@
 """A little of benchmarks/nothing_lost.py: kills, bad disks, four at once."""
 
-import importlib.util
 import os
 import pathlib
 import random
@@ -14,20 +13,10 @@ import toy_task
 
 from attnlab import errors, training
 from attnlab.training import checkpoints
+from benchmarks import nothing_lost
 
 TOY = pathlib.Path(toy_task.__file__)
 ROOT = TOY.parents[2]
-
-
-def _load():
-  path = ROOT / 'benchmarks' / 'nothing_lost.py'
-  spec = importlib.util.spec_from_file_location('nothing_lost', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-nothing_lost = _load()
 
 
 def start(workdir, *words, prefix=()):
