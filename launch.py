@@ -9,7 +9,8 @@ r"""Trains, evaluates and asks attention models.
   python launch.py --mode=measure --workdir=runs/bilinear
   python launch.py --mode=predict --workdir=runs/bilinear \
       --prompt='I love China'
-      the best checkpoint of a run, evaluated, its attention measured, or asked
+      the best checkpoint of a run, evaluated, its attention measured, or asked;
+      --workdir='runs/sst2/*' evaluates or measures many
   python launch.py --mode=export --workdir=runs/bilinear --output=model
       its parameters as safetensors, with config and vocabulary; --workdir=model
       is as good as the run for eval and predict
@@ -30,7 +31,6 @@ first. --config.a.b=value sets a value of every config that is named;
 
 from collections.abc import Sequence
 import functools
-import json
 import pathlib
 import sys
 import textwrap
@@ -38,7 +38,7 @@ from typing import Any
 
 from absl import flags
 
-from attnlab import allocator, asking, configs, errors, workdirs
+from attnlab import allocator, configs, errors, workdirs
 from attnlab.sweeps import options as sweeps
 
 MODES = ('train', 'lr_find', 'eval', 'measure', 'predict', 'export')
@@ -60,7 +60,8 @@ flags.DEFINE_string(
   'workdir',
   '',
   'The run directory. Default for training: runs/EXPERIMENT-VARIANT, with a '
-  'hash of the overrides after it where there are some.',
+  'hash of the overrides after it where there are some. eval and measure take '
+  "a folder of runs as well, or a pattern such as 'runs/sst2/*'.",
   flag_values=_FLAGS,
 )
 flags.DEFINE_string(
@@ -161,6 +162,13 @@ flags.DEFINE_string(
   'such as en-fr.tsv.gz: words, words, sure links i-j, possible links.',
   flag_values=_FLAGS,
 )
+flags.DEFINE_string(
+  'reverse',
+  None,
+  'measure: with --alignments, a run that translates the other way round: the '
+  'links of both, and those that both have (Och and Ney 2003).',
+  flag_values=_FLAGS,
+)
 flags.DEFINE_integer(
   'examples',
   None,
@@ -203,9 +211,6 @@ def main(argv: Sequence[str]) -> int:
   """Runs a command line and returns its exit code."""
   try:
     return _run(argv)
-  except errors.UserError as error:
-    print(errors.one_line(error), file=sys.stderr)
-    return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return 130
@@ -213,8 +218,8 @@ def main(argv: Sequence[str]) -> int:
     # The reader of our output has gone, which is no news to anybody.
     sys.stderr.close()
     return 141
-  except (OSError, MemoryError, RuntimeError) as error:
-    line = errors.of_the_system(error)
+  except Exception as error:
+    line = errors.line(error)
     if line is None:
       raise
     print(line, file=sys.stderr)
@@ -240,7 +245,9 @@ def _run(argv: Sequence[str]) -> int:
     return report.command(args, overrides)
   if args.mode in ('train', 'lr_find'):
     return _train(args, overrides)
-  return _use(args, overrides)
+  from attnlab import using
+
+  return using.command(args, overrides)
 
 
 def split_overrides(
@@ -301,6 +308,7 @@ def _check_flags(args: flags.FlagValues):
     'step': ('eval', 'measure', 'predict', 'export'),
     'average': ('eval', 'measure', 'predict', 'export'),
     'alignments': ('measure',),
+    'reverse': ('measure',),
     'examples': ('measure',),
     'splits': ('measure',),
     'prompt': ('predict',),
@@ -422,112 +430,6 @@ def _find_rate(args: flags.FlagValues, config: Any, workdir: pathlib.Path):
         "comma between them, such as '1e-7,10'"
       ) from None
   lr_find.run(config, functools.partial(tasks.build, config), workdir, **given)
-
-
-def _use(args: flags.FlagValues, overrides: dict[str, str]) -> int:
-  """Evaluates, asks or exports a run, or an export."""
-  if not args.workdir and len(args.config) != 1:
-    raise errors.UserError(
-      f'workdir is missing: mode={args.mode} needs the directory of a run'
-    )
-  if args.workdir:
-    if args.config:
-      raise errors.UserError(
-        f'config={args.config[0]!r}: mode={args.mode} takes the config of '
-        'the run in --workdir; change single values by --config.a.b=value'
-      )
-    workdir = pathlib.Path(args.workdir)
-  else:
-    workdir = workdirs.directories('', args.config, overrides)[args.config[0]]
-    overrides = {}
-  path = workdir / 'config.json'
-  if not path.is_file():
-    raise errors.UserError(
-      f'workdir={str(workdir)!r} is no run directory: it has no config.json'
-    )
-  saved = configs.from_json(asking.read_text(path, str(path)), name=str(path))
-  config = configs.override(saved, overrides)
-  if args.print_config:
-    print(configs.to_json(config))
-    return 0
-  predict = args.mode == 'predict'
-  lines = asking.inputs(args.prompt, args.input) if predict else iter(())
-  from attnlab import tasks, training
-  from attnlab.training import export
-
-  training.cache_compilations()
-  if args.mode == 'export':
-    step = export.run(
-      config,
-      workdir,
-      args.output,
-      step=args.step,
-      average=args.average or 0,
-    )
-    print(f'{workdir}, {_which(step, args.average)}: {args.output}')
-    return 0
-  # Prediction needs the run directory and nothing else.
-  task = tasks.build(config, workdir if predict else None)
-  if export.is_export(workdir):
-    for name in ('step', 'average'):
-      if getattr(args, name) is not None:
-        raise errors.UserError(
-          f'{name}={getattr(args, name)}: {workdir} is an export and holds no '
-          'checkpoints'
-        )
-    step = export.restore(task, workdir)
-  else:
-    step = training.restore(
-      task, workdir, step=args.step, average=args.average or 0
-    )
-  if args.mode == 'measure':
-    from attnlab.report import measuring
-
-    print(f'{workdir}, {_which(step, args.average)}')
-    measuring.measure(
-      task,
-      workdir,
-      splits=args.splits,
-      examples=args.examples,
-      alignments=args.alignments,
-      step=step,
-      average=args.average or 1,
-      overrides=overrides,
-    )
-    return 0
-  if not predict:
-    values = training.evaluate(task, workdir)
-    print(f'{workdir}, {_which(step, args.average)}')
-    print(training.figures(values))
-    path = workdir / 'evaluation.json'
-    path.write_text(
-      json.dumps(
-        {
-          **values,
-          'step': step,
-          'average': args.average or 1,
-          'overrides': overrides,
-          'signatures': dict(task.signatures),
-        },
-        indent=2,
-      )
-      + '\n'
-    )
-    return 0
-  asking.predict(
-    task,
-    lines,
-    typed=args.prompt is None and args.input is None and sys.stdin.isatty(),
-    output=args.output,
-    attention=args.attention,
-  )
-  return 0
-
-
-def _which(step: int, average: int | None) -> str:
-  if not average:
-    return f'step {step}'
-  return f'mean of {average} checkpoints up to step {step}'
 
 
 def _list():

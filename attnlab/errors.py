@@ -64,6 +64,13 @@ def _range(least: float, most: float) -> str:
   return f'from {least:,} to {most:,}'
 
 
+def line(error: BaseException) -> str | None:
+  """Returns the one line for a user; None for our own mistakes."""
+  if isinstance(error, UserError):
+    return one_line(error)
+  return of_the_system(error)
+
+
 def of_the_system(error: BaseException) -> str | None:
   """Returns one line for what the system refuses; None for our own mistakes."""
   if isinstance(error, OSError):

@@ -255,6 +255,16 @@ def test_odd_command_lines(words, tmp_path, monkeypatch):
   assert err.count('\n') == 1
 
 
+def test_a_source_beyond_the_positions_of_a_score_is_one_line(capsys):
+  words = '--config.attention.score=location', '--dry_run'
+  few = '--config.attention.score.max_length=4'
+  code = launch.main(['launch.py', '--config=sentiment:smoke', *words, few])
+  assert code == 2
+  err = capsys.readouterr().err
+  assert err.startswith('attention.score: location(max_length=4): the source ')
+  assert err.endswith('the nearest right one is 20\n')
+
+
 KNOWN = {spec: configs.load(spec) for spec in fuzz.SPECS}
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -210,7 +211,7 @@ WRONG = [
   ),
   (['--config=toy.py', '--workdir=toy.py'], "workdir='"),
   (['--mode=eval'], 'workdir is missing'),
-  (['--mode=eval', '--workdir=nowhere'], 'no run directory'),
+  (['--mode=eval', '--workdir=nowhere'], 'is no directory'),
   (['--mode=eval', '--workdir=x', '--config=toy.py'], "config='toy.py'"),
   (['--mode=predict', '--workdir=.', '--prompt=a', '--input=b'], 'one of'),
   (['--flagfile=nowhere'], 'nowhere'),
@@ -247,6 +248,29 @@ def test_missing_input_file(toy, capsys):
   assert 'is not UTF-8 at byte 1' in capsys.readouterr().err
   assert run('--mode=eval', '--workdir=run', '--step=3') == 2
   assert "step='3'" in capsys.readouterr().err.replace('step=3', "step='3'")
+
+
+def test_many_runs_are_evaluated_in_one_command(toy, capsys):
+  del toy
+  for seed in range(3):
+    words = [f'--config.seed={seed}', f'--workdir=many/seed={seed}']
+    assert run('--config=toy.py', *words) == 0
+  shutil.rmtree('many/seed=1/checkpoints')
+  capsys.readouterr()
+  for place, code, count in (('many', 2, 3), ('many/seed=[02]', 0, 2)):
+    assert run('--mode=eval', f'--workdir={place}') == code
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == ('many/seed=0, step 4: many/seed=0/evaluation.json')
+    assert lines[-1] == f'2 of {count} runs'
+    assert len(lines) == 3
+    assert err.count('\n') == count - 2
+  assert pathlib.Path('many/seed=2/evaluation.json').exists()
+  assert run('--mode=eval', '--workdir=many', '--step=7') == 2
+  assert capsys.readouterr().err.count('\n') == 3
+  # The others take one.
+  assert run('--mode=predict', '--workdir=many', '--prompt=a') == 2
+  assert 'is no run directory' in capsys.readouterr().err
 
 
 def test_changed_config_is_refused(toy, capsys):

@@ -60,6 +60,10 @@ class Score(NamedTuple):
   absolute: bool = False
 
 
+class TooLong(ValueError):
+  """A source is longer than what a score has parameters for."""
+
+
 def _no_params(rng: Array, query_dim: int, key_dim: int) -> PyTree:
   del rng
   if query_dim != key_dim:
@@ -400,7 +404,7 @@ def location(*, max_length: int = 256) -> Score:
     max_length: S_max, the length of the longest source.
 
   Raises:
-    ValueError: where it is used, if the source is longer than S_max.
+    TooLong: where it is used, if the source is longer than S_max.
   """
   _check_width('location', max_length, 'max_length')
 
@@ -415,9 +419,9 @@ def location(*, max_length: int = 256) -> Score:
   def apply(params, query, prepared):
     size = prepared.shape[0]
     if size > max_length:
-      raise ValueError(
+      raise TooLong(
         f'location({max_length=}): the source has {size} positions, and those '
-        f'from {max_length} on have no weights'
+        f'from {max_length} on have no weights; the nearest right one is {size}'
       )
     return arithmetic.project_wide('query', query, params['weight'][:, :size])
 

@@ -126,6 +126,9 @@ def apply(
 
   Where all the weights would be large, they are made by blocks of queries, and
   are whole in memory only if somebody reads them.
+
+  Raises:
+    UserError: a source is longer than a setting of the mechanism lets it be.
   """
   batch, length = query.shape[:2]
   values = jax.tree.leaves(memory.value)[0]  # [B, S, V] or [B, H, S, V]
@@ -147,9 +150,12 @@ def apply(
     )
 
   arrays = (query, memory, mask, state, rngs, jnp.arange(batch))
-  if large and attention.pairs.one_by_one():
-    return attention.engine.in_turn(one, (batch,), arrays)
-  return jax.vmap(one)(*arrays)
+  try:
+    if large and attention.pairs.one_by_one():
+      return attention.engine.in_turn(one, (batch,), arrays)
+    return jax.vmap(one)(*arrays)
+  except attention.scores.TooLong as error:  # known once there are sources
+    raise errors.UserError(f'attention.score: {error}') from error
 
 
 def names(model: nnx.Module) -> list[str]:

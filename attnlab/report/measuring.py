@@ -18,9 +18,10 @@ def measure(
   splits: Sequence[str] | None = None,
   examples: int | None = None,
   alignments: str | None = None,
+  other: Any = None,
   **about: Any,
 ) -> dict[str, Any]:
-  """Measures `task.model`, prints a table and writes measures.json.
+  """Measures `task.model` and writes measures.json.
 
   Args:
     task: a `tasks.base.Task` with a restored model.
@@ -30,6 +31,8 @@ def measure(
     examples: of each split that are looked at closely, with other weights and
       without some words; None is EXAMPLES.
     alignments: a folder with human gold of the run's languages.
+    other: the task of a run that translates the other way round, for the
+      links of the gold that both have.
     **about: what else the file holds: the step, overrides.
 
   Returns:
@@ -40,10 +43,12 @@ def measure(
   """
   examples = EXAMPLES if examples is None else examples
   errors.check_number('examples', examples, 1)
-  if alignments is not None and task.measure_gold is None:
-    raise errors.UserError(
-      f'alignments={alignments!r} is for translation, and the run is none'
-    )
+  for each in (task, other):
+    if alignments and each is not None and each.measure_gold is None:
+      raise errors.UserError(
+        f'alignments={alignments!r} is for translation, and '
+        f'{"the run" if each is task else "that of reverse"} is none'
+      )
   if task.measure is None:
     raise errors.UserError(
       f'workdir={str(workdir)!r}: its task has no measures'
@@ -55,7 +60,9 @@ def measure(
   signatures: dict[str, str] = {}
   # First what a user can have got wrong.
   if alignments is not None:
-    name, found = task.measure_gold(task.model, pathlib.Path(alignments))
+    gold = pathlib.Path(alignments)
+    back = other and other.align(other.model, gold)
+    name, found = task.measure_gold(task.model, gold, back)
     values |= {f'{name}/{key}': value for key, value in found.items()}
   for split in splits or task.splits[1:] or task.splits:
     found, signatures = task.measure(
@@ -70,11 +77,9 @@ def measure(
     'alignment_shift': 0,
     'signatures': dict(signatures),
   }
-  print(table(values, signatures))
   path = workdir / FILE
   text = json.dumps(record, indent=2, ensure_ascii=False)
   path.write_text(text + '\n', encoding='utf-8')
-  print(path)
   return record
 
 

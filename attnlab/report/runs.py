@@ -109,12 +109,15 @@ def warn(line: str) -> None:
   print(errors.one_line(line), file=sys.stderr)
 
 
-def find(places: Iterable[str | os.PathLike[str]]) -> list[pathlib.Path]:
+def find(
+  places: Iterable[str | os.PathLike[str]], *, flag: str = 'report'
+) -> list[pathlib.Path]:
   """Returns the run directories in some places, sorted, each once.
 
   Args:
     places: run directories, folders that hold some at any depth up to four,
       and patterns such as 'runs/sst2/*'.
+    flag: where they were given, for messages.
 
   Raises:
     UserError: a place is no directory, or holds no run.
@@ -122,16 +125,16 @@ def find(places: Iterable[str | os.PathLike[str]]) -> list[pathlib.Path]:
   found: dict[pathlib.Path, pathlib.Path] = {}
   names = [str(place) for place in places]
   if not all(names) or not names:
-    raise errors.UserError('report: no run directory was given')
+    raise errors.UserError(f'{flag}: no run directory was given')
   for place in names:
     matches = [place] if os.path.isdir(place) else sorted(glob.glob(place))
     folders = [match for match in matches if os.path.isdir(match)]
     if not folders:
-      raise errors.UserError(f'report={place!r} is no directory')
+      raise errors.UserError(f'{flag}={place!r} is no directory')
     inside = [run for folder in folders for run in _walk(pathlib.Path(folder))]
     if not inside:
       raise errors.UserError(
-        f'report={place!r} holds no run directory: there is no config.json'
+        f'{flag}={place!r} holds no run directory: there is no config.json'
       )
     found |= {path.resolve(): path for path in inside}
   return sorted(found.values())

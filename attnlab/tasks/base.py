@@ -63,9 +63,12 @@ class Task(NamedTuple):
     measure: (model, split, *, examples, workdir) -> figures of what attention
       does, and how each was computed; examples of the split are looked at
       closely.
-    measure_gold: (model, directory) -> the name of the gold alignments that a
-      directory has of the model's languages, and figures; None where a task
-      knows no such thing.
+    measure_gold: (model, directory, back) -> the name of the gold alignments
+      that a directory has of the model's languages, and figures; None where a
+      task knows no such thing. `back` is None, or what `align` gave of a task
+      that goes the other way round.
+    align: (model, directory) -> the languages, and the links of each sentence
+      of the gold.
   """
 
   model: nnx.Module
@@ -81,6 +84,7 @@ class Task(NamedTuple):
   save_assets: Callable[[pathlib.Path], None]
   measure: Callable[..., tuple[dict[str, float], dict[str, str]]] | None = None
   measure_gold: Callable[..., tuple[str, dict[str, float]]] | None = None
+  align: Callable[..., tuple[tuple[str, str], list]] | None = None
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> Task:

@@ -33,6 +33,10 @@ SIGNATURES = {
   f'validation split, or {_THRESHOLD}',
   'threshold': 'that threshold',
   'aer_mutual': 'AER of the largest of the row that are so of the column too',
+  'aer_reverse': 'AER of the run that translates the other way round',
+  'aer_intersection': 'AER of the links that both runs have (Och & Ney 2003)',
+  'intersection_precision': 'precision of the links that both runs have',
+  'intersection_recall': 'recall of the links that both runs have',
   'aer_uniform': 'baseline: AER to expect of a source word at random',
   'aer_diagonal': 'baseline: AER of relative positions',
   'unlinked': 'share of target words that the largest weights link to none',
@@ -129,9 +133,7 @@ def aligned(cases: Sequence[Case], threshold: float) -> dict[str, float]:
       ),
     }.items()
   }
-  linked = sum(
-    len({t for _, t in alignment.links(c.weights, *_words(c))}) for c in cases
-  )
+  linked = sum(len({t for _, t in _strongest(c)}) for c in cases)
   words = sum(case.sizes['target'] for case in cases)
   best = counts['aer']
   return {
@@ -154,6 +156,10 @@ def choose(cases: Sequence[Case]) -> float:
     for value in THRESHOLDS
   ]
   return THRESHOLDS[int(np.argmin(rates))]
+
+
+def _strongest(case: Case) -> alignment.Links:
+  return alignment.links(case.weights, *_words(case))
 
 
 def _compare(case: Case, pairs: alignment.Links) -> alignment.Counts:
@@ -232,6 +238,7 @@ def measure_gold(
   task: Any,
   model: nnx.Module,
   directory: pathlib.Path,
+  back: tuple[tuple[str, str], Sequence[alignment.Links]] | None = None,
   *,
   limit: int = 0,
 ) -> tuple[str, dict[str, float]]:
@@ -241,9 +248,64 @@ def measure_gold(
     task: a `translation` task.
     model: of it.
     directory: see `gold`.
+    back: what `align` gave of a run that translates the other way round.
     limit: measure the first sentences alone; 0 is all.
+
+  Raises:
+    UserError: as `gold`; or the other run is none of the other way round.
   """
-  parts = nnx.split(model)
+  here = languages(task.config)
+  if back is not None and back[0] != here[::-1]:
+    raise errors.UserError(
+      f'reverse: its run translates from {" to ".join(map(repr, back[0]))}, '
+      f'and this one from {" to ".join(map(repr, here))}: it must be the other '
+      'way round'
+    )
+  name, cases, unknown = _gold_cases(task, model, directory, limit)
+  found = {'unknown': unknown}
+  if not any(case.weights.any() for case in cases):
+    return name, found  # a model without attention
+  found |= weights_lib.means(weights_lib.sums(case.weights) for case in cases)
+  found |= aligned(cases, _THRESHOLD)
+  if back is not None:
+    found |= intersected(cases, back[1])
+  return name, found
+
+
+def align(
+  task: Any, model: nnx.Module, directory: pathlib.Path
+) -> tuple[tuple[str, str], list[alignment.Links]]:
+  """The languages of a run, and its strongest links in each gold sentence."""
+  _, cases, _ = _gold_cases(task, model, directory)
+  return languages(task.config), [_strongest(case) for case in cases]
+
+
+def intersected(
+  cases: Sequence[Case], back: Sequence[alignment.Links]
+) -> dict[str, float]:
+  """AER of the other run's links, and of those that both runs have.
+
+  Args:
+    cases: of the one run.
+    back: links of the other for the same sentences, as (target, source).
+  """
+  other, both = alignment.Counts(), alignment.Counts()
+  for case, links in zip(cases, back, strict=True):
+    common = alignment.intersection(_strongest(case), links)
+    other += alignment.compare(alignment.flip(links), case.sure, case.possible)
+    both += alignment.compare(common, case.sure, case.possible)
+  return {
+    'aer_reverse': other.error_rate,
+    'aer_intersection': both.error_rate,
+    'intersection_precision': both.precision,
+    'intersection_recall': both.recall,
+  }
+
+
+def _gold_cases(
+  task, model, directory, limit: int = 0
+) -> tuple[str, list[Case], float]:
+  """The name of the gold, its sentences, and the share of unknown pieces."""
   name, sentences = gold(directory, task.config)
   sentences = sentences[:limit] if limit else sentences
   blank = {side: _blank(task.texts('train', side)) for side in SIDES}
@@ -253,11 +315,8 @@ def measure_gold(
     ]
     for side in SIDES
   }
-  weights = forced(task, parts, columns)
+  weights = forced(task, nnx.split(model), columns)
   pieces = np.concatenate([ids for side in SIDES for ids in columns[side]])
-  found = {'unknown': float(np.mean(pieces == vocabulary_lib.UNK))}
-  if not any(row.any() for row in weights):
-    return name, found
   cases = []
   for each, rows in zip(sentences, weights, strict=True):
     words = {
@@ -270,8 +329,8 @@ def measure_gold(
     }
     sizes = {side: len(each[side]) for side in SIDES}
     cases.append(Case(rows, words, sizes, each['sure'], each['possible']))
-  found |= weights_lib.means(map(weights_lib.sums, weights))
-  return name, found | aligned(cases, _THRESHOLD)
+  unknown = float(np.mean(pieces == vocabulary_lib.UNK))
+  return name, cases, unknown
 
 
 def _blank(texts: Sequence[str]) -> str:

@@ -57,6 +57,7 @@ class _Translation:
       save_assets=self.save_assets,
       measure=self.measure,
       measure_gold=self.measure_gold,
+      align=self.align,
     )
 
   # Data.
@@ -268,11 +269,18 @@ class _Translation:
     return found, own.SIGNATURES
 
   def measure_gold(
-    self, model: nnx.Module, directory: pathlib.Path
+    self, model: nnx.Module, directory: pathlib.Path, back: Any = None
   ) -> tuple[str, dict[str, float]]:
     from attnlab.tasks import measure_translation as own
 
-    return own.measure_gold(self, model, directory)
+    return own.measure_gold(self, model, directory, back)
+
+  def align(
+    self, model: nnx.Module, directory: pathlib.Path
+  ) -> tuple[tuple[str, str], list]:
+    from attnlab.tasks import measure_translation as own
+
+    return own.align(self, model, directory)
 
   def search(self, parts, source: np.ndarray, size: int) -> np.ndarray:
     """[B, S] ids -> [B, L] ids, greedily or by beam."""

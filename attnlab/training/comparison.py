@@ -24,14 +24,19 @@ MAY_CHANGE = frozenset(
 
 
 def configs(workdir: pathlib.Path, config: Mapping[str, Any]):
-  """Raises UserError if the directory belongs to another config.
+  """Raises UserError if the directory belongs to another config, or to none.
 
   A setting that the directory's config does not know yet, and that is off
   here, is no difference.
   """
   path = workdir / 'config.json'
-  if not path.exists() or not checkpoints.steps(workdir / 'checkpoints'):
+  if not checkpoints.steps(workdir / 'checkpoints'):
     return
+  if not path.exists():  # It is there before the first checkpoint is.
+    raise errors.UserError(
+      f'workdir={str(workdir)!r} holds checkpoints without a config.json, of '
+      'which nobody knows what run they are of; choose another --workdir'
+    )
   try:
     old = _leaves(json.loads(path.read_text()))
   except ValueError as error:

@@ -9,7 +9,7 @@ from flax import nnx
 import numpy as np
 import pytest
 
-from attnlab import configs, errors, tasks
+from attnlab import configs, data, errors, tasks
 from attnlab.report import measuring
 from attnlab.tasks import base, faithful, measure_translation
 from attnlab.training import export
@@ -152,6 +152,73 @@ def test_translation(tmp_path_factory, capsys):
   name, figures = task.measure_gold(task.model, folder)
   assert figures['unknown'] == 0
   assert 0 <= figures['aer'] <= 1
+
+
+def test_two_directions_are_intersected(tmp_path, capsys):
+  examples = list(data.load('synthetic_en_zh', seed=0, train_size=60)['train'])
+  lines = [f'{each["source"]}\t{each["target"]}' for each in examples]
+  for split in ('train', 'validation'):
+    base.write_lines(tmp_path / f'{split}.tsv', lines)
+  links = [' '.join(f'{s}-{t}' for s, t in each['sure']) for each in examples]
+  gold = [f'{a}\t{b}' for a, b in zip(lines, links, strict=True)]
+  base.write_lines(tmp_path / 'gold' / 'en-zh.tsv', gold)
+  ran = {}
+  for source, target in ('en', 'zh'), ('zh', 'en'):
+    config = configs.override(
+      configs.load('translation:luong,smoke'),
+      {
+        'data': 'files',
+        'data.dir': str(tmp_path),
+        'data.train': 'train.tsv',
+        'data.validation': 'validation.tsv',
+        'data.source_language': source,
+        'data.target_language': target,
+        'data.source_field': '0' if source == 'en' else '1',
+        'data.target_field': '1' if source == 'en' else '0',
+      },
+    )
+    ran[source] = tasks.build(config)
+    export.save(config, ran[source], tmp_path / source, step=2)
+  asked = (
+    '--mode=measure',
+    f'--workdir={tmp_path / "en"}',
+    '--examples=2',
+    f'--reverse={tmp_path / "zh"}',
+  )
+  assert run(*asked) == 2
+  assert 'is for --alignments=DIR, which is missing' in capsys.readouterr().err
+  assert run(*asked, f'--alignments={tmp_path / "gold"}') == 0
+  found = json.loads((tmp_path / 'en' / 'measures.json').read_text())
+  assert found['reverse'] == str(tmp_path / 'zh')
+  there, back = (
+    task.align(task.model, tmp_path / 'gold') for task in ran.values()
+  )
+  assert (there[0], back[0]) == (('en', 'zh'), ('zh', 'en'))
+  both = [
+    {(s, t) for s, t in one if (t, s) in other}
+    for one, other in zip(there[1], back[1], strict=True)
+  ]
+  assert 0 < sum(map(len, both)) < sum(map(len, there[1]))
+  # All gold links of this corpus are sure ones, or possible besides.
+  sure = [{tuple(link) for link in each['sure']} for each in examples]
+  hits = sum(len(a & b) for a, b in zip(both, sure, strict=True))
+  total = sum(map(len, both)) + sum(map(len, sure))
+  assert found['en-zh/aer_intersection'] == pytest.approx(1 - 2 * hits / total)
+  assert found['en-zh/intersection_recall'] == pytest.approx(
+    hits / sum(map(len, sure))
+  )
+  turned = [{(s, t) for t, s in links} for links in back[1]]
+  hits = sum(len(a & b) for a, b in zip(turned, sure, strict=True))
+  total = sum(map(len, turned)) + sum(map(len, sure))
+  assert found['en-zh/aer_reverse'] == pytest.approx(1 - 2 * hits / total)
+  # A run of the same direction is none of the other.
+  asked = (*asked[:3], f'--alignments={tmp_path / "gold"}')
+  assert run(*asked, f'--reverse={tmp_path / "en"}') == 2
+  assert 'it must be the other way round' in capsys.readouterr().err
+  assert run(*asked, f'--reverse={tmp_path}') == 2
+  assert f'reverse={str(tmp_path)!r} is no run directory' in (
+    capsys.readouterr().err
+  )
 
 
 def test_a_model_without_attention_has_its_bleu_by_length():

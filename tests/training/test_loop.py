@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,14 @@ def test_patience_survives_a_restart(tmp_path):
 def test_another_config_is_refused_by_name(whole, name, value, message):
   with pytest.raises(errors.UserError, match=message):
     fit(whole[0], **{name: value})
+
+
+def test_checkpoints_of_an_unknown_run_are_refused(whole, tmp_path):
+  shutil.copytree(whole[0] / 'checkpoints', tmp_path / 'checkpoints')
+  with pytest.raises(errors.UserError, match=r'without a config\.json'):
+    fit(tmp_path)
+  assert checkpoints.steps(tmp_path / 'checkpoints') == [10, 20]
+  assert not (tmp_path / 'config.json').exists()
 
 
 def test_another_vocabulary_is_refused(tmp_path):
