@@ -248,10 +248,8 @@ def override_all(
 def parts(task: Any) -> dict[str, str]:
   """Returns {path in a config of this task: its key in PARTS}."""
   found = {key: key for key in PARTS if ':' not in key}
-  own = {key.partition(':')[2]: key for key in PARTS if ':' in key}
-  return found | {
-    path: key for path, key in own.items() if key == f'{task}:{path}'
-  }
+  own = {key: key.removeprefix(f'{task}:') for key in PARTS}
+  return found | {path: key for key, path in own.items() if path != key}
 
 
 def choices(path: str) -> dict[str, Callable]:

@@ -197,3 +197,11 @@ def test_every_choice_has_a_line_and_defaults(path):
   for name, function in configs.choices(path).items():
     assert configs.first_line(function.__doc__), name
     configs.settings(path, name)
+
+
+def test_two_tasks_have_parts_of_their_own(monkeypatch):
+  part = configs.Part('attnlab.models', positional=True)
+  monkeypatch.setitem(configs.PARTS, 'another:model', part)
+  for task in ('classification', 'another'):
+    assert configs.parts(task)['model'] == f'{task}:model'
+  assert configs.parts('translation')['model'] == 'model'

@@ -1,8 +1,10 @@
 """The catalogue, the support table, --list and the guide follow the code."""
 
 import ast
+import inspect
 import pathlib
 import re
+import shlex
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,9 @@ from attnlab.report import (
   references,
   support,
 )
+from attnlab.sweeps import spaces
+from attnlab.tasks import measure_classification, measure_translation
+from attnlab.training import loop
 import launch
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -337,8 +342,44 @@ def test_the_guide_runs():
   np.testing.assert_allclose(np.diagonal(got), -4 / 8, rtol=1e-5)
 
 
+@pytest.mark.parametrize('page', ['docs/guide.md', 'README.md', 'launch.py'])
+def test_the_commands_of_a_page_can_be_given(page):
+  """Flags, experiments, settings and spaces; none of them is run."""
+  text = (DOCS.parent / page).read_text(encoding='utf-8').replace('\\\n', ' ')
+  found = re.findall(r'^ *python launch\.py.*$', text, re.MULTILINE)
+  assert len(found) >= 8
+  for command in found:
+    words = shlex.split(command.replace('$i', '0').rstrip('& '))
+    overrides, rest = launch.split_overrides(words[2:])
+    args = launch._parse(words[1:2] + rest)
+    launch._check_flags(args)
+    assert args.mode in launch.MODES
+    loaded = {spec: configs.load(spec) for spec in args.config}
+    configs.override_all(loaded, overrides)
+    if args.sweep:
+      (config,) = loaded.values()
+      spaces.check(spaces.parse(args.sweep), config, overrides)
+
+
+def test_the_guide_has_ten_commands():
+  text = (DOCS / 'guide.md').read_text(encoding='utf-8')
+  numbers = re.findall(r'^# (\d+)\. .*\n(?:#.*\n)*python launch', text, re.M)
+  assert numbers == [str(n) for n in range(1, 11)]
+
+
+def test_every_figure_is_explained():
+  text = (DOCS / 'numbers.md').read_text(encoding='utf-8')
+  figures = {
+    *measure_translation.SIGNATURES,
+    *measure_classification.SIGNATURES,
+    *re.findall(r"'(train/\w+)'", inspect.getsource(loop._Run._finish)),
+  }
+  assert len(figures) > 30
+  assert not {name for name in figures if f'`{name}`' not in text}
+
+
 def test_the_guide_links_to_files_that_are_there():
-  for page in ('guide', 'catalogue', 'support'):
+  for page in ('guide', 'numbers', 'catalogue', 'support'):
     text = (DOCS / f'{page}.md').read_text(encoding='utf-8')
     for target in re.findall(r'\]\(([^#)]+?)\)', text):
       assert (DOCS / target).exists(), f'{page}.md: {target}'
