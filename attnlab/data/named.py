@@ -246,6 +246,24 @@ class TFRecords(base.BaseDataSource):
     return [self[key] for key in keys]
 
 
+def citation(dataset: str) -> str:
+  """BibTeX of a data set as TFDS has it; '' where there is none.
+
+  Nothing is downloaded.
+
+  Args:
+    dataset: name/config:version.
+  """
+  if dataset.partition('/')[0].partition(':')[0] not in _names():
+    return ''
+  try:
+    with contextlib.redirect_stdout(sys.stderr):
+      info = tfds.builder(dataset, data_dir=builders.data_dir()).info
+    return info.citation or ''
+  except Exception:  # a config or a version that is no more
+    return ''
+
+
 def _open(
   dataset: str,
   splits: Mapping[str, str],

@@ -5,6 +5,7 @@ mechanism cites itself. The tools are those that each run recorded.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+import functools
 import pathlib
 import re
 from typing import Any
@@ -32,11 +33,34 @@ def entries() -> dict[str, str]:
   """Returns {key: entry as BibTeX} of all that attnlab knows."""
   found = {}
   for path in (_HERE / 'software.bib', _shipped('references.bib', 'docs')):
-    text = path.read_text(encoding='utf-8')
-    for entry in re.split(r'^(?=@)', text, flags=re.MULTILINE)[1:]:
-      key = entry.partition('{')[2].partition(',')[0].strip()
-      found[key] = re.sub(r'\n%.*', '', entry).strip()
+    found |= _split(path.read_text(encoding='utf-8'))
   return found
+
+
+def _split(text: str) -> dict[str, str]:
+  """The entries of a BibTeX file by key."""
+  found = {}
+  for entry in re.split(r'^[ \t]*(?=@)', text, flags=re.MULTILINE)[1:]:
+    key = entry.partition('{')[2].partition(',')[0].strip()
+    found[key] = re.sub(r'\n%.*', '', entry).strip()
+  return found
+
+
+@functools.cache
+def _of_dataset(name: str) -> dict[str, str]:
+  """The entries that TFDS has for a data set."""
+  from attnlab.data import named
+
+  return _split(named.citation(name))
+
+
+def _dataset(config: Mapping[str, Any]) -> str:
+  """The name of a run's data set in TFDS; '' where it is from elsewhere."""
+  name = str(config.get('data.name') or '')
+  if name == 'tfds':
+    return str(config.get('data.dataset'))
+  path = configs.parts(config.get('task'))['data']
+  return '' if name in configs.choices(path) else name.removeprefix('tfds:')
 
 
 def citation_file() -> str:
@@ -81,10 +105,15 @@ def _extras(run: runs_lib.Run) -> Iterable[tuple[str, str]]:
     if name == cell:
       for key in references.cited(found.__doc__ or ''):
         yield key, f'cell {cell}'
+  for path in ('training.label_smoothing', 'training.loss.label_smoothing'):
+    if run.config.get(path):
+      yield 'szegedy2016', path
   if run.config.get('data.name') == 'tatoeba_en_zh':
     yield 'tatoeba', 'data tatoeba_en_zh'
-  if run.config.get('data.name') == 'tfds':
-    yield 'tfds', 'data tfds'
+  dataset = _dataset(run.config)
+  found = _of_dataset(dataset) if dataset else {}
+  if found or run.config.get('data.name') == 'tfds':
+    yield from ((key, f'data {dataset}') for key in ('tfds', *found))
   if run.config.get('vocabulary.name') == 'subwords':
     yield 'kudo2018', 'vocabulary subwords'
     if run.config.get('vocabulary.model') == 'bpe':
@@ -93,6 +122,9 @@ def _extras(run: runs_lib.Run) -> Iterable[tuple[str, str]]:
   for metric, keys in _METRICS.items():
     if metric in names:
       yield from ((key, f'metric {metric}') for key in keys)
+  for metric, text in run.summary.get('signatures', {}).items():
+    if metric in names:
+      yield from ((key, f'metric {metric}') for key in references.cited(text))
   versions = run.environment.get('versions', {})
   for tool, key in _TOOLS.items():
     if tool in versions:
@@ -104,6 +136,8 @@ def _extras(run: runs_lib.Run) -> Iterable[tuple[str, str]]:
 def bibtex(runs: Sequence[runs_lib.Run]) -> tuple[str, list[str]]:
   """Returns a BibTeX file for some runs, and the keys that it lacks."""
   known = entries()
+  for dataset in {_dataset(run.config) for run in runs} - {''}:
+    known |= _of_dataset(dataset)
   cited = used(runs)
   blocks = [f'% {cited[key]}\n{known[key]}\n' for key in cited if key in known]
   lacking = [key for key in cited if key not in known]

@@ -17,7 +17,7 @@ Loss = Callable[[Array, Array], Array]
 
 
 def cross_entropy(*, label_smoothing: float = 0.0) -> Loss:
-  """Cross-entropy, -log p_y, with label smoothing (Szegedy et al. 2016).
+  """Cross-entropy, -log p_y, with label smoothing or without.
 
   Args:
     label_smoothing: s; the target is (1 - s) one_hot(y) + s / C.

@@ -8,7 +8,7 @@ from folders import HOSTILE, lines, write_run
 import numpy as np
 import pytest
 
-from attnlab import errors
+from attnlab import configs, errors
 from attnlab.report import citations, figures, methods, report, tables, viewer
 from attnlab.report import runs as runs_lib
 from attnlab.report.figures import canvas
@@ -264,6 +264,49 @@ def test_references_are_those_of_what_was_used(tmp_path):
     assert entry.count('{') == entry.count('}')
     assert entry.startswith('@')
     assert entry.endswith('}')
+
+
+@pytest.mark.parametrize(
+  ('experiment', 'overrides', 'has', 'lacks'),
+  [
+    ('sentiment', {}, 'yang2016', 'tfds szegedy2016 socher2013 jain2019'),
+    ('sentiment:sst2', {}, 'socher2013', 'tfds'),
+    ('sentiment', {'data': 'glue/sst2'}, 'tfds socher2013recursive', ''),
+    (
+      'sentiment',
+      {'data': 'tfds', 'data.dataset': 'ag_news_subset'},
+      'tfds zhang2015characterlevel',
+      'socher2013',
+    ),
+    ('sentiment', {'training.loss.label_smoothing': 0.1}, 'szegedy2016', ''),
+    (
+      'translation:luong,multi30k',
+      {'vocabulary': 'subwords'},
+      'elliott2016 kudo2018 post2018 chen2020',
+      'tfds',
+    ),
+    ('translation:bahdanau,tatoeba', {}, 'tatoeba sennrich2016', 'elliott2016'),
+  ],
+)
+def test_data_and_measures_are_cited(experiment, overrides, has, lacks):
+  config = configs.override(configs.load(experiment), overrides)
+  summary: dict = {}
+  if 'translation' in experiment:
+    told = {'aer_shifted': 'shifted (Chen et al. 2020)', 'probe': 'Jain 2019'}
+    summary = {'test/bleu': 1.0, 'long/aer_shifted': 0.5, 'signatures': told}
+  run = runs_lib.Run(
+    pathlib.Path('x'),
+    'x',
+    configs.flat(configs.to_data(config)),
+    {},
+    summary,
+    (),
+  )
+  text, lacking = citations.bibtex([run])
+  keys = re.findall(r'^@\w+\{(.*),$', text, re.MULTILINE)
+  assert set(has.split()) <= set(keys)
+  assert not set(lacks.split()) & set(keys)
+  assert lacking == []
 
 
 # Figures.
