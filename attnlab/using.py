@@ -41,8 +41,13 @@ def command(args: flags.FlagValues, overrides: Mapping[str, str]) -> int:
   if len(found) == 1:
     _use(args, found[0], overrides, alone=True)
     return 0
+  import jax
+
   failed = 0
   for workdir in found:
+    # The programs of a run serve no other, and each has mappings of its own in
+    # the memory, of which Linux grants 65,530: enough for some sixty runs.
+    jax.clear_caches()
     try:
       _use(args, workdir, overrides, alone=False)
     except Exception as error:
@@ -51,7 +56,8 @@ def command(args: flags.FlagValues, overrides: Mapping[str, str]) -> int:
         raise
       print(f'{workdir}: {line}', file=sys.stderr, flush=True)
       failed += 1
-  print(f'{len(found) - failed} of {len(found)} runs')
+  if failed:
+    print(f'{failed} of {len(found)} runs failed', file=sys.stderr)
   return 2 if failed else 0
 
 
@@ -64,6 +70,8 @@ def _use(
 ) -> None:
   config = _config(workdir, overrides)
   if args.print_config:
+    if not alone:
+      print(f'# {workdir}')
     print(configs.to_json(config))
     return
   predict = args.mode == 'predict'

@@ -196,7 +196,7 @@ def measures(section: runs_lib.Section) -> Table | None:
   chosen = []
   for key in keys:
     split, _, name = key.partition('/')
-    if split in ('validation', 'train', 'cost') or aside.fullmatch(name):
+    if split in ('validation', 'train') or aside.fullmatch(name):
       continue
     if not any(setting.values(key) for setting in section.settings):
       continue
