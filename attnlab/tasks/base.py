@@ -69,6 +69,8 @@ class Task(NamedTuple):
       that goes the other way round.
     align: (model, directory) -> the languages, and the links of each sentence
       of the gold.
+    fresh: seed -> the model as a run of that seed starts it; None where only
+      the config can tell.
   """
 
   model: nnx.Module
@@ -85,6 +87,7 @@ class Task(NamedTuple):
   measure: Callable[..., tuple[dict[str, float], dict[str, str]]] | None = None
   measure_gold: Callable[..., tuple[str, dict[str, float]]] | None = None
   align: Callable[..., tuple[tuple[str, str], list]] | None = None
+  fresh: Callable[[int], nnx.Module] | None = None
 
 
 def build(config: Any, workdir: pathlib.Path | None = None) -> Task:

@@ -63,6 +63,7 @@ class _Classification:
       },
       save_assets=self.save_assets,
       measure=self.measure,
+      fresh=self.fresh,
     )
 
   # Data.
@@ -205,8 +206,12 @@ class _Classification:
 
   @functools.cached_property
   def model(self) -> Any:
+    return self.fresh(self.config['seed'])
+
+  def fresh(self, seed: int) -> Any:
     sizes = len(self.vocabulary), len(self.classes)
-    model: Any = base.model('classification:model', self.config, sizes)
+    config = {**self.config, 'seed': seed}
+    model: Any = base.model('classification:model', config, sizes)
     # A run directory has vectors of its own.
     if self.config['vectors'] and self.workdir is None:
       self.put_vectors(model.embed.table)

@@ -44,7 +44,7 @@ class _Translation:
   def task(self) -> base.Task:
     with_data = self.workdir is None
     return base.Task(
-      model=self.model(),
+      model=self.fresh(self.config['seed']),
       loss=self.loss,
       train=self.train,
       evaluate=self.evaluate,
@@ -58,6 +58,7 @@ class _Translation:
       measure=self.measure,
       measure_gold=self.measure_gold,
       align=self.align,
+      fresh=self.fresh,
     )
 
   # Data.
@@ -172,9 +173,9 @@ class _Translation:
 
   # Model and loss.
 
-  def model(self) -> nnx.Module:
+  def fresh(self, seed: int) -> nnx.Module:
     sizes = [len(self.vocabularies[side]) for side in SIDES]
-    return base.model('model', self.config, sizes)
+    return base.model('model', {**self.config, 'seed': seed}, sizes)
 
   def loss(self, model, batch, rng):
     """The sum over target words that is trained on, and what they count."""

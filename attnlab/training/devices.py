@@ -14,13 +14,14 @@ back what it was given.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import socket
 import sys
 import traceback
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -29,7 +30,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from attnlab import errors
-from attnlab.training import checkpoints
+from attnlab.training import checkpoints, logging
 from attnlab.training import signals as signals_lib
 from attnlab.training import state as states
 
@@ -42,8 +43,9 @@ _LARGE = 2**16
 _AXES = ('data', 'model')
 
 
-class Layout(NamedTuple):
-  """Where batches and states lie.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where batches and states lie, and what the loop shares with others.
 
   Attributes:
     mesh: [data, model]; None for one device.
@@ -69,6 +71,14 @@ class Layout(NamedTuple):
     # for ever where there are fewer cores than devices.
     emulated = self.mesh is not None and jax.default_backend() == 'cpu'
     return 0 if emulated else 3
+
+  def listening(self) -> contextlib.AbstractContextManager[Any]:
+    """Within, the `Signals` that the loop asks between steps."""
+    return signals_lib.Signals(self.patience).listening()
+
+  def progress(self, steps: int) -> Any:
+    """What is told to whoever watches the terminal."""
+    return logging.Progress(steps) if is_first() else logging.Silent()
 
   def batch(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
     """Splits this process's rows of a batch over its devices."""

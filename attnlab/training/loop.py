@@ -47,6 +47,7 @@ def fit(
   profile: bool = False,
   wandb: str | None = None,
   watch: Callable[[int, Mapping[str, float]], None] | None = None,
+  layout: devices.Layout | None = None,
 ) -> dict[str, Any]:
   """Trains, evaluates and writes the run directory.
 
@@ -61,6 +62,7 @@ def fit(
     wandb: a project of Weights & Biases that gets the figures as well.
     watch: is told (step, figures) of each evaluation; what it raises ends the
       run there.
+    layout: where it runs; None for what `config.mesh` says.
 
   Returns:
     What summary.json holds.
@@ -73,7 +75,7 @@ def fit(
   """
   data = configs.to_data(config)
   settings = settings_lib.read(data)
-  layout = devices.layout(data)
+  layout = devices.layout(data) if layout is None else layout
   if wandb:
     tracking.load()
   workdir = pathlib.Path(workdir).absolute()
@@ -97,7 +99,7 @@ def fit(
       return done
     task = devices.in_turn(task) if callable(task) else task
     devices.compare(config=data, **task.fingerprint)
-    with signals_lib.Signals(layout.patience).listening() as signals:
+    with layout.listening() as signals:
       run = _Run(data, task, workdir, settings, signals, layout, profile, wandb)
       run.watch = watch
       try:
@@ -172,12 +174,12 @@ class _Run:
       self.step = self.saved = meta['step']
     self.checkpoint = None
     self.parameters = sum(x.size for x in self.parts.params.values())
-    self.metrics, self.out = logging.Silent(), logging.Silent()
+    self.metrics = logging.Silent()
+    self.out = self.layout.progress(self.settings.steps)
     if devices.is_first():
       self.metrics = logging.Metrics(
         self.workdir, position=self.progress.position, step=self.step
       )
-      self.out = logging.Progress(self.settings.steps)
     if self.profile:
       folder = self.workdir / 'profile'
       self.trace = profiling.Trace(folder, self.step, self.out.say)
