@@ -19,6 +19,8 @@ r"""Trains, evaluates and asks attention models.
   python launch.py --config=experiments/sentiment.py --workers=2 \
       --sweep='attention.score.name=dot,additive; seed=0..5'
       a sweep: one trial for each point of a space
+  python launch.py --config=experiments/sentiment.py --seeds=6
+      six seeds side by side: six ordinary runs, and a table of their means
   python launch.py --report=runs/sst2 --out=report
       tables, figures, references and a page of examples of finished runs
   python launch.py --list
@@ -38,7 +40,7 @@ from typing import Any
 
 from absl import flags
 
-from attnlab import allocator, configs, errors, workdirs
+from attnlab import allocator, configs, errors, seeds, workdirs
 from attnlab.sweeps import options as sweeps
 
 MODES = ('train', 'lr_find', 'eval', 'measure', 'predict', 'export')
@@ -204,6 +206,7 @@ flags.DEFINE_integer(
   flag_values=_FLAGS,
 )
 sweeps.define(_FLAGS)
+seeds.define(_FLAGS)
 flags.DEFINE_boolean('help', False, 'Show this help.', flag_values=_FLAGS)
 
 
@@ -323,6 +326,7 @@ def _check_flags(args: flags.FlagValues):
     'coordinator': ('train',),
     'process_count': ('train',),
     'process_index': ('train',),
+    'seeds': ('train',),
   }
   for name, modes in only.items():
     value = getattr(args, name)
@@ -342,6 +346,7 @@ def _check_flags(args: flags.FlagValues):
   if args.mode == 'export' and not args.output:
     raise errors.UserError('output is missing: mode=export writes a folder')
   sweeps.check(args)
+  seeds.check(args)
   for name in ('profile', 'wandb'):
     if args.dry_run and getattr(args, name):
       raise errors.UserError(
@@ -366,6 +371,8 @@ def _train(args: flags.FlagValues, overrides: dict[str, str]) -> int:
     return 0
   if args.sweep is not None:
     return sweeps.run(args, loaded[specs[0]], overrides)
+  if args.seeds is not None:
+    return seeds.run(args, loaded, overrides)
   runs = workdirs.directories(args.workdir, specs, overrides)
   from attnlab.training import devices
 

@@ -92,6 +92,24 @@ def summary(path: pathlib.Path) -> dict[str, Any]:
     ) from None
 
 
+def over_seeds(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
+  """Returns the table of one config's seeds, mean and deviation first.
+
+  Args:
+    summaries: label of the seed -> figures.
+  """
+  keys = dict.fromkeys(key for found in summaries.values() for key in found)
+  means, deviations = {}, {}
+  for key in keys:
+    values = [found.get(key) for found in summaries.values()]
+    if '/' in key and all(is_number(v) and math.isfinite(v) for v in values):
+      found = statistics.summarise(values)
+      means[key], deviations[key] = found.mean, found.deviation
+  result = table({'mean': means, 'deviation': deviations, **summaries})
+  result.caption = None
+  return result
+
+
 def table(summaries: Mapping[str, Mapping[str, Any]]) -> 'Table':
   """Returns a table with a row for each figure and a column for each run."""
   from rich.table import Table
