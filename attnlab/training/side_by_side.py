@@ -98,7 +98,8 @@ def fit(
         )
       except BaseException as error:
         failed[lane] = error
-        if isinstance(error, errors.UserError):
+        # Before the first step the others will hardly fare better.
+        if isinstance(error, errors.UserError) and shared.step is not None:
           line = errors.one_line(error)
           print(f'{layout.label}: {line}', file=sys.stderr, flush=True)
       finally:
@@ -166,6 +167,8 @@ def _raise(failed: Mapping[int, BaseException], seeds: Sequence[int]):
     raise stopped[0]
   if wrong:
     lane, error = min(wrong.items())
+    if len(wrong) == len(seeds) and len(set(map(str, wrong.values()))) == 1:
+      raise error
     more = f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''
     raise errors.UserError(
       f'seed={seeds[lane]}{more}: {errors.one_line(error)}'
@@ -177,12 +180,19 @@ class _Tasks:
 
   def __init__(self, build: Callable[[Mapping[str, Any]], Any]):
     self._build = build
+    self._failure: BaseException | None = None
     self.first: Any = None
 
   def of(self, config: Mapping[str, Any]) -> Any:
     """The task of a config."""
+    if self._failure is not None:
+      raise self._failure
     if self.first is None:
-      self.first = self._build(config)
+      try:
+        self.first = self._build(config)
+      except BaseException as error:
+        self._failure = error
+        raise
       return self.first
     if self.first.fresh is None:
       return self._build(config)

@@ -218,6 +218,7 @@ def test_a_lane_whose_directory_is_of_another_config(tmp_path):
     (['--seeds=6', '--sweep=seed=0..1'], "'seed=0..5'"),
     (['--seeds=2', '--coordinator=auto'], "coordinator='auto'"),
     (['--seeds=2', '--config.seed=2147483647'], 'seed=2147483648'),
+    (['--seeds=2', '--config.data.train_size=0'], 'data.train'),
   ],
 )
 def test_flags_that_do_not_go_together(given, said, capsys):
