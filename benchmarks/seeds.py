@@ -7,11 +7,11 @@ the process to the summary, each in a directory of its own: `one`, a run;
 `apart`, launch.py --seeds=6 as a CPU trains it; `together`, the same as one
 program, as a GPU trains it; `serial`, six runs one after another. They take
 turns, --rounds of them after one that fills the cache of compilations. A figure
-is the median over rounds. Two CPU cores, about ten minutes a round; on a GPU
+is the median over rounds. Two CPU cores, several minutes a round; on a GPU
 launch.py and `together` are the same.
 
-Expect `apart` below four times `one`; what `together` costs on a CPU is why it
-is left to other devices.
+`apart` is to stay below four times `one`; what `together` costs on a CPU is why
+it is left to other devices.
 """
 
 import argparse

@@ -61,3 +61,17 @@ def test_gradient_estimators_are_measured_on_a_small_problem(
   with pytest.raises(SystemExit):
     bench.main(['--draws=1'])
   assert 'not above 1' in capsys.readouterr().err
+
+
+def test_seeds_are_compared_with_one_of_the_same_round():
+  bench = load('seeds')
+  seconds, cpu, memory = bench._timed(['true'])
+  assert 0 <= cpu <= seconds + 1 and memory > 0
+  one = [{'seconds': 2.0, 'cpu_seconds': 3.0, 'memory': 8.0, 'step': 0.5}]
+  six = [{name: 3 * value for name, value in one[0].items()}]
+  given = bench.argparse.Namespace(seeds=6, config='experiments/sentiment.py')
+  entry = bench.entry({'one': one, 'apart': six}, given)
+  assert entry['figures']['apart/seconds_ratio'] == 3
+  assert entry['figures']['one/step'] == 0.5
+  with pytest.raises(SystemExit):
+    bench.main(['--ways=apart'])
