@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import gradient_estimators as bench
+from benchmarks import seeds
 from benchmarks import translation_speed as speed
 
 LOG = """\
@@ -64,14 +65,13 @@ def test_gradient_estimators_are_measured_on_a_small_problem(
 
 
 def test_seeds_are_compared_with_one_of_the_same_round():
-  bench = load('seeds')
-  seconds, cpu, memory = bench._timed(['true'])
+  seconds, cpu, memory = seeds._timed(['true'])
   assert 0 <= cpu <= seconds + 1 and memory > 0
   one = [{'seconds': 2.0, 'cpu_seconds': 3.0, 'memory': 8.0, 'step': 0.5}]
   six = [{name: 3 * value for name, value in one[0].items()}]
-  given = bench.argparse.Namespace(seeds=6, config='experiments/sentiment.py')
-  entry = bench.entry({'one': one, 'apart': six}, given)
+  given = seeds.argparse.Namespace(seeds=6, config='experiments/sentiment.py')
+  entry = seeds.entry({'one': one, 'apart': six}, given)
   assert entry['figures']['apart/seconds_ratio'] == 3
   assert entry['figures']['one/step'] == 0.5
   with pytest.raises(SystemExit):
-    bench.main(['--ways=apart'])
+    seeds.main(['--ways=apart'])

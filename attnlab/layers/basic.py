@@ -85,19 +85,12 @@ def dropout(inputs: Array, rate: float, rng: Array | None) -> Array:
   """Inverted dropout; `rng=None` is evaluation and changes nothing.
 
   The rate is rounded to a multiple of 1/256: drawing a byte a unit instead of
-  a word makes a training step up to a tenth faster on a CPU. Of [B, T, D] the
-  positions are drawn one after the other, so that padding behind them changes
-  nothing.
+  a word makes a training step up to a tenth faster on a CPU.
   """
   if rng is None or rate == 0:
     return inputs
   dropped = min(max(round(rate * 256), 1), 255)
-  shape = inputs.shape
-  if inputs.ndim == 3:
-    shape = (shape[1], shape[0], shape[2])
-  keep = jax.random.bits(rng, shape, jnp.uint8) >= jnp.uint8(dropped)
-  if inputs.ndim == 3:
-    keep = jnp.swapaxes(keep, 0, 1)
+  keep = jax.random.bits(rng, inputs.shape, jnp.uint8) >= jnp.uint8(dropped)
   # Without the barrier XLA may draw the bits again in the backward pass.
   keep = jax.lax.optimization_barrier(keep)
   return jnp.where(keep, inputs * (256 / (256 - dropped)), 0)

@@ -188,9 +188,7 @@ def _read(model, tokens: Array, rng: Array | None) -> Array:
   """Word vectors [N, T, E]; in training some words are hidden or thinned."""
   rngs = basic.split(rng, 2)
   if rngs[0] is not None and model.word_dropout > 0:
-    # Positions first, as in basic.dropout: padding changes no other word.
-    shape = tokens.shape[::-1]
-    hidden = jax.random.bernoulli(rngs[0], model.word_dropout, shape).T
+    hidden = jax.random.bernoulli(rngs[0], model.word_dropout, tokens.shape)
     tokens = jnp.where(hidden & (tokens != 0), UNK, tokens)
   return basic.dropout(model.embed(tokens), model.dropout, rngs[1])
 

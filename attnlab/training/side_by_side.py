@@ -6,11 +6,11 @@ share the task's data and one compiled step:
 
 - together: a step waits for all lanes, pads their batches to a common shape,
   and is one program, `jax.vmap` of the step over parameters, optimiser states,
-  batches and random keys. Padding is masked everywhere and dropout does not
-  depend on it, so each lane equals the run of its seed alone but for rounding:
-  sums have other orders. Two draws do depend on it: dropout in documents, which
-  have two padded axes, and noise in the weights of many queries (gumbel,
-  sample, monotonic). There a lane is a run of its seed with other noise.
+  batches and random keys. Padding is masked everywhere, so each lane equals the
+  run of its seed alone but for rounding: sums have other orders. Draws depend
+  on shapes, those of dropout and of noise in the weights (gumbel, sample,
+  monotonic): where a batch was padded, a lane is a run of its seed with other
+  noise. data.buckets=1 gives all batches one shape, and so the same noise.
 - apart: each lane runs the program of one seed when it has a batch, several at
   a time where there are cores for them. Each run is the run of its seed alone
   bit for bit.
