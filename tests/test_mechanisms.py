@@ -82,12 +82,32 @@ def test_the_page_shows_what_was_run_and_what_was_refused():
   done = bench.Row('translation', 'a', 'A', 'c', {}, 'a note')
   refused = bench.Row('translation', 'b', 'B', 'c', {}, 'because', True)
   missing = bench.Row('sentiment', 'd', 'D', 'c', {})
-  figures = {'test/bleu': 12.345, 'seconds': 61.7, 'parameters': 1234}
-  page = bench.page([done, refused, missing], {'a': {'figures': figures}})
-  row = '| [A](../results/mechanisms/a.json) | 12.3 | – | – | – | 62 | 1,234 |'
+  figures = {'test/bleu': 12.345, 'parameters': 1234}
+  figures |= {'train/steps': 100.0, 'train/steps_per_second': 8.0}
+  hardware = {'cpu': 'a processor', 'cores': 2}
+  entry = {'figures': figures, 'hardware': hardware}
+  page = bench.page([done, refused, missing], {'a': entry})
+  assert 'on 2 cores of a processor' in page
+  row = '| [A](../results/mechanisms/a.json) | 12.3 | – | – | 12 | 1,234 |'
   assert f'{row} a note |' in page
-  assert '| B | – | – | – | – | – | – | because |' in page
-  assert 'accuracy' not in page
+  assert '| B | – | – | – | – | – | because |' in page
+  assert '| accuracy |' not in page
+
+
+@pytest.mark.parametrize(
+  ('task', 'label', 'entropy', 'told'),
+  [
+    ('translation', 'a', 1.99, 'its weights stay equal'),
+    ('translation', 'inverse_euclidean', 2.0, 'inverse squares'),
+    ('translation', 'a', 1.5, ''),
+    ('translation', 'uniform', 2.0, ''),
+    ('sentiment', 'a', 2.0, ''),
+  ],
+)
+def test_weights_that_stay_equal_are_told(task, label, entropy, told):
+  row = bench.Row(task, 'a', label, 'c', {})
+  found = bench.learned(row, {'test/entropy': entropy}, 2.0)
+  assert told in found and bool(told) == bool(found)
 
 
 def test_an_unknown_name_is_answered(rows, monkeypatch, capsys):
