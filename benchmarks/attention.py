@@ -34,11 +34,8 @@ peers' memory, and ratios as in docs.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 import ctypes
-import datetime
-import importlib.metadata
 import json
 import pathlib
-import platform
 import re
 import resource
 import statistics
@@ -484,9 +481,8 @@ def entry(
   rows: Sequence[Mapping[str, Any]], given: argparse.Namespace
 ) -> dict[str, Any]:
   """What is written: the figures, and how they came about."""
-  from attnlab.training import environment
+  from attnlab.report import results
 
-  here = environment.describe(0)
   ours = {_place(r): r for r in rows if r['side'] == 'attnlab'}
   return {
     'name': given.name,
@@ -509,16 +505,7 @@ def entry(
       and ours[_place(row)][key]
     },
     'rows': list(rows),
-    'hardware': {
-      key: here[key] for key in ('cpu', 'cores', 'device', 'platform')
-    },
-    'python': platform.python_version(),
-    'versions': {
-      package: importlib.metadata.version(package)
-      for package in ('attnlab', 'jax', 'flax', 'torch', 'entmax')
-    },
-    'commit': here['commit'],
-    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+    **results.here('jax', 'flax', 'torch', 'entmax'),
     'config': {
       name: dict(WORKLOADS[name].sizes) for name in given.only.split(',')
     },

@@ -22,12 +22,9 @@ third to two thirds of g* for the others.
 
 import argparse
 from collections.abc import Callable, Sequence
-import datetime
 import functools
-import importlib.metadata
 import json
 import pathlib
-import platform
 import statistics
 import sys
 from typing import Any
@@ -139,9 +136,8 @@ def entry(
   measured: dict[str, dict[str, float]], keys: int, draws: int
 ) -> dict[str, Any]:
   """What is written: the figures, and how they came about."""
-  from attnlab.training import environment
+  from attnlab.report import results
 
-  here = environment.describe(0)
   return {
     'name': 'gradient_estimators',
     'label': f'Gradients through a choice among {keys} keys',
@@ -154,16 +150,7 @@ def entry(
       for name, of in measured.items()
       for key, value in of.items()
     },
-    'hardware': {
-      key: here[key] for key in ('cpu', 'cores', 'device', 'platform')
-    },
-    'python': platform.python_version(),
-    'versions': {
-      package: importlib.metadata.version(package)
-      for package in ('attnlab', 'jax')
-    },
-    'commit': here['commit'],
-    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+    **results.here('jax'),
     'config': {'depth': DEPTH, 'classes': CLASSES},
   }
 

@@ -12,10 +12,7 @@ data set into results/. Two CPU cores, about four minutes.
 
 import argparse
 from collections.abc import Sequence
-import datetime
-import importlib.metadata
 import pathlib
-import platform
 import statistics
 import sys
 
@@ -71,9 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.error(f'--only={given.only} is none of {", ".join(names)}')
   from attnlab import errors
   from attnlab.report import results
-  from attnlab.training import environment
 
-  here = environment.describe(0)
   for name, label, source, folder, options, folds in SETS:
     if given.only not in (None, name):
       continue
@@ -97,16 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       'deviations': {
         k: statistics.stdev(v) for k, v in figures.items() if folds > 1
       },
-      'hardware': {
-        key: here[key] for key in ('cpu', 'cores', 'device', 'platform')
-      },
-      'python': platform.python_version(),
-      'versions': {
-        package: importlib.metadata.version(package)
-        for package in ('attnlab', 'scikit-learn', 'numpy', 'scipy')
-      },
-      'commit': here['commit'],
-      'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+      **results.here('scikit-learn', 'numpy', 'scipy'),
       'config': {**options, 'dir': folder},
     }
     print(f'{entry["label"]}: {entry["figures"]["test/accuracy"]:.2%}')

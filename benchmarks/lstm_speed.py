@@ -13,11 +13,8 @@ Expect a ratio of 1.0.
 
 import argparse
 from collections.abc import Callable, Sequence
-import datetime
-import importlib.metadata
 import json
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -169,9 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = ', '.join(f'{k} {v[-1] * 1e3:.1f} ms' for k, v in taken.items())
     print(f'round {number + 1}: {line}', flush=True)
   from attnlab.report import results
-  from attnlab.training import environment
 
-  here = environment.describe(0)
   medians = {side: statistics.median(found) for side, found in taken.items()}
   words = SIZES['batch'] * SIZES['words']
   ratio = medians['torch'] / medians['attnlab']
@@ -186,16 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       'ratio': ratio,
     },
     'rounds': taken,
-    'hardware': {
-      key: here[key] for key in ('cpu', 'cores', 'device', 'platform')
-    },
-    'python': platform.python_version(),
-    'versions': {
-      package: importlib.metadata.version(package)
-      for package in ('attnlab', 'jax', 'flax', 'torch')
-    },
-    'commit': here['commit'],
-    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+    **results.here('jax', 'flax', 'torch'),
     'config': SIZES,
   }
   print(f'ratio {ratio:.2f}')

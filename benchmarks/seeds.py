@@ -16,12 +16,9 @@ it is left to other devices.
 
 import argparse
 from collections.abc import Sequence
-import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -103,7 +100,7 @@ def entry(
   taken: dict[str, list[dict[str, float]]], given: argparse.Namespace
 ) -> dict[str, Any]:
   """What is written: the figures, and how they came about."""
-  from attnlab.training import environment
+  from attnlab.report import results
 
   figures = {
     f'{way}/{name}': statistics.median(found[name] for found in rounds)
@@ -118,7 +115,6 @@ def entry(
           for found, one in zip(taken[way], taken['one'], strict=True)
         ]
         figures[f'{way}/{name}_ratio'] = statistics.median(ratios)
-  here = environment.describe(0)
   return {
     'name': 'seeds',
     'label': f'{given.seeds} seeds of {given.config}',
@@ -126,16 +122,7 @@ def entry(
     'seeds': list(range(given.seeds)),
     'figures': figures,
     'rounds': taken,
-    'hardware': {
-      key: here[key] for key in ('cpu', 'cores', 'device', 'platform')
-    },
-    'python': platform.python_version(),
-    'versions': {
-      package: importlib.metadata.version(package)
-      for package in ('attnlab', 'jax', 'flax')
-    },
-    'commit': here['commit'],
-    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+    **results.here('jax', 'flax'),
   }
 
 

@@ -19,11 +19,9 @@ three minutes, and one more to make the environment. Expect a ratio of 3.3.
 import argparse
 from collections.abc import Sequence
 import gzip
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
 import statistics
@@ -331,9 +329,9 @@ def describe(
   versions: dict[str, str],
 ) -> dict:
   """Returns the entry for results/."""
-  from attnlab.training import environment
+  from attnlab.report import results
 
-  here = environment.describe(options.seed)
+  origin = results.here('jax', 'flax')
   ours, theirs = (
     [pair[side]['tokens_per_second'] for pair in rounds] for side in (0, 1)
   )
@@ -353,21 +351,9 @@ def describe(
     },
     'rounds': {'attnlab': ours, 'joeynmt': theirs},
     'steps': {'warm_up': options.warm_up, 'measured': options.steps},
-    'hardware': {
-      'cpu': here['cpu'],
-      'cores': cores,
-      'device': here['device'],
-      'platform': here['platform'],
-    },
-    'python': platform.python_version(),
-    'versions': {
-      'attnlab': importlib.metadata.version('attnlab'),
-      'jax': importlib.metadata.version('jax'),
-      'flax': importlib.metadata.version('flax'),
-      **versions,
-    },
-    'commit': here['commit'],
-    'date': here['started'][:10],
+    **origin,
+    'hardware': {**origin['hardware'], 'cores': cores},
+    'versions': {**origin['versions'], **versions},
     'config': config,
   }
 

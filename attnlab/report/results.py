@@ -11,9 +11,11 @@ mean.
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+import importlib.metadata
 import json
 import os
 import pathlib
+import platform
 import re
 import shlex
 import statistics
@@ -242,6 +244,29 @@ def _portable(value: Any) -> Any:
   else:
     path = pathlib.Path(path).name
   return head + equals + path
+
+
+def here(*packages: str) -> dict[str, Any]:
+  """Hardware, versions, commit and day, for the entry of a benchmark.
+
+  Args:
+    *packages: whose versions count, besides attnlab's.
+  """
+  from attnlab.training import environment
+
+  found = environment.describe(0)
+  return {
+    'hardware': {
+      key: found[key] for key in ('cpu', 'cores', 'device', 'platform')
+    },
+    'python': platform.python_version(),
+    'versions': {
+      package: importlib.metadata.version(package)
+      for package in ('attnlab', *packages)
+    },
+    'commit': found['commit'],
+    'date': found['started'][:10],
+  }
 
 
 def write(entry: Mapping[str, Any], directory: pathlib.Path) -> pathlib.Path:
