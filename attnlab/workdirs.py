@@ -1,9 +1,11 @@
-"""The names of run directories: the same command finds its run again."""
+"""Run directories: their names, and files that are written whole."""
 
 from collections.abc import Mapping, Sequence
 import hashlib
 import json
+import os
 import pathlib
+from typing import Any
 
 from attnlab import configs, errors
 
@@ -52,3 +54,10 @@ def directories(
     spec: base / (name if names.count(name) == 1 else f'{name}-{i + 1}')
     for i, (spec, name) in enumerate(zip(specs, names, strict=True))
   }
+
+
+def write_json(path: pathlib.Path, data: Any) -> None:
+  """Writes JSON, all or nothing."""
+  draft = path.with_name(f'{path.name}.draft-{os.getpid()}')
+  draft.write_text(json.dumps(data, indent=2) + '\n', encoding='utf-8')
+  os.replace(draft, path)

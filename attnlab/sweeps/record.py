@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import time
 from typing import Any
 import warnings
 
-from attnlab import errors
+from attnlab import errors, workdirs
 from attnlab.sweeps import search as searches
 
 RETRIES = 1
@@ -221,7 +220,7 @@ class Record:
   def write(self, definition: Mapping[str, Any]) -> pathlib.Path:
     """Writes sweep.json and returns its path."""
     best = self.best()
-    write_json(
+    workdirs.write_json(
       self.folder / 'sweep.json',
       {
         **definition,
@@ -336,13 +335,6 @@ def read_outcome(workdir: pathlib.Path) -> dict[str, Any] | None:
   known = ('complete', 'pruned', 'failed')
   right = isinstance(outcome, dict) and outcome.get('state') in known
   return outcome if right else None
-
-
-def write_json(path: pathlib.Path, data: Any):
-  """Writes all or nothing."""
-  draft = path.with_name(f'{path.name}.draft-{os.getpid()}')
-  draft.write_text(json.dumps(data, indent=2, ensure_ascii=False) + '\n')
-  os.replace(draft, path)
 
 
 def _open(path: pathlib.Path) -> Any:

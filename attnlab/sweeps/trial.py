@@ -16,8 +16,8 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
-from attnlab import configs, errors
-from attnlab.sweeps import record, search
+from attnlab import configs, errors, workdirs
+from attnlab.sweeps import search
 
 _PATIENCE = 60.0  # seconds for an earlier attempt to leave the directory
 
@@ -140,7 +140,7 @@ def run(job: Job) -> int:
     outcome['watched'] = watch.watched
     outcome['rungs'] = watch.rungs()
   workdir.mkdir(parents=True, exist_ok=True)
-  record.write_json(workdir / 'trial.json', outcome)
+  workdirs.write_json(workdir / 'trial.json', outcome)
   return 0
 
 

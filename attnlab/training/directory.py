@@ -1,7 +1,6 @@
-"""A run directory: whether it is finished, and files written whole."""
+"""A run directory: whether it is finished."""
 
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -22,10 +21,3 @@ def finished(
     return summary
   same = old.get('patience', 0) == settings.patience
   return summary if early and same else None
-
-
-def write_json(path: pathlib.Path, data: Any) -> None:
-  """Writes JSON, all or nothing."""
-  draft = path.with_name(f'{path.name}.draft-{os.getpid()}')
-  draft.write_text(json.dumps(data, indent=2) + '\n')
-  os.replace(draft, path)

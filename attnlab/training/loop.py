@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from attnlab import configs, errors, locks
+from attnlab import configs, errors, locks, workdirs
 from attnlab.training import (
   checkpoints,
   comparison,
@@ -218,15 +218,15 @@ class _Run:
       (self.workdir / 'summary.json').unlink(missing_ok=True)
       if checkpoint is None:
         self.task.save_assets(self.workdir)
-        directory.write_json(path, described)
+        workdirs.write_json(path, described)
       else:
         first = json.loads(path.read_text()) if path.exists() else {}
         first['resumed'] = [
             *first.get('resumed', []), {'step': checkpoint.step, **described}
         ]  # fmt: skip
-        directory.write_json(path, first)
+        workdirs.write_json(path, first)
       # Last: a directory with a config.json has all that prediction needs.
-      directory.write_json(self.workdir / 'config.json', self.config)
+      workdirs.write_json(self.workdir / 'config.json', self.config)
     except OSError as error:
       raise locks.unwritable(self.workdir, error) from error
     self.checkpoint = checkpoint
@@ -474,7 +474,7 @@ class _Run:
     }
     result = {k: v for k, v in result.items() if v is not None}
     try:
-      directory.write_json(self.workdir / 'summary.json', result)
+      workdirs.write_json(self.workdir / 'summary.json', result)
     except OSError as error:
       raise locks.unwritable(self.workdir, error) from error
     if self.tracker:

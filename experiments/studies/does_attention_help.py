@@ -61,14 +61,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from attnlab import configs, data, errors
+from attnlab import configs, data, errors, workdirs
 from attnlab.data import classification
 from attnlab.measures import alignment
 from attnlab.report import compare
 from attnlab.studies import attention_help as reading
 from attnlab.studies import attention_help_page, grids, questions
 from attnlab.sweeps import sweep
-from attnlab.training import directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = 'does_attention_help'
@@ -247,7 +246,7 @@ def _fitted(run: pathlib.Path) -> dict[str, float]:
     found = training.evaluate(task, splits=['train'], full=False)
     both = {k: v for k, v in found.items() if k != 'train/macro_f1'}
     fitted = {f'fitted/{k.partition("/")[2]}': v for k, v in both.items()}
-    directory.write_json(path, fitted)
+    workdirs.write_json(path, fitted)
   found = json.loads(path.read_text('utf-8'))
   return {key: found[key] for key in ('fitted/accuracy', 'fitted/loss')}
 
@@ -294,7 +293,7 @@ def collect(
     ),
     **about,
   }
-  directory.write_json(results / 'about.json', told)
+  workdirs.write_json(results / 'about.json', told)
 
 
 def _design() -> str:

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from attnlab import errors, locks
+from attnlab import errors, locks, workdirs
 from attnlab.sweeps import engines, live, record, search, spaces, sweep, trial
 
 pytest.importorskip('optuna')
@@ -55,7 +55,7 @@ class Engine:
       self.kill[number] -= 1
       return [engines.Ended(number, 'killed by SIGKILL')]
     self.ran.append(number)
-    record.write_json(pathlib.Path(job.workdir) / 'trial.json', result(job))
+    workdirs.write_json(pathlib.Path(job.workdir) / 'trial.json', result(job))
     return [engines.Ended(number)]
 
   def close(self):
@@ -198,7 +198,7 @@ def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(tmp_path):
   assert data['points'][1]['error'] == 'ValueError: y is bad'
   assert data['best'] == 0
   # Somebody mended it and ran it alone to its end.
-  record.write_json(
+  workdirs.write_json(
     kept.trials[1].workdir / 'trial.json', {'state': 'complete', 'value': 7.0}
   )
   kept = run(tmp_path, Engine(2), what)
