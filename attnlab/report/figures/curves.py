@@ -184,19 +184,7 @@ def cost_by_length(
   with canvas.style():
     figure = canvas.blank(4.2, 3.0)
     axes = figure.subplots()
-    for number, (label, points) in enumerate(series.items()):
-      lengths = sorted(points)
-      means = np.array([np.mean(points[n]) for n in lengths])
-      spread = np.array(
-        [
-          np.std(points[n], ddof=1) if len(points[n]) > 1 else np.nan
-          for n in lengths
-        ]
-      )
-      band(axes, number, lengths, means, spread)
-      axes.plot(
-        lengths, means, label=label, **canvas.series_style(number, True)
-      )
+    over_sizes(axes, series)
     axes.set_xscale('log', base=2)
     axes.set_yscale('log')
     # Formulas are off, so that Matplotlib's own labels would show as '$10^'.
@@ -209,6 +197,23 @@ def cost_by_length(
     canvas.open_frame(axes)
     legend(figure, list(series))
   return figure
+
+
+def over_sizes(
+  axes: 'Axes', series: Mapping[str, Mapping[int, Sequence[float]]]
+) -> None:
+  """A line a label over sizes: means over seeds ± one standard deviation."""
+  for number, (label, points) in enumerate(series.items()):
+    sizes = sorted(points)
+    means = np.array([np.mean(points[n]) for n in sizes])
+    spread = np.array(
+      [
+        np.std(points[n], ddof=1) if len(points[n]) > 1 else np.nan
+        for n in sizes
+      ]
+    )
+    band(axes, number, sizes, means, spread)
+    axes.plot(sizes, means, label=label, **canvas.series_style(number, True))
 
 
 def learning_rates(

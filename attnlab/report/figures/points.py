@@ -92,18 +92,7 @@ def by_size(
     figure = canvas.blank(3.1 * len(panels), 2.7)
     grid = figure.subplots(1, len(panels), squeeze=False)
     for axes, (ylabel, series) in zip(grid.flat, panels.items(), strict=True):
-      for number, (label, points) in enumerate(series.items()):
-        sizes = sorted(points)
-        mean = np.array([np.mean(points[n]) for n in sizes])
-        spread = np.array(
-          [
-            np.std(points[n], ddof=1) if len(points[n]) > 1 else np.nan
-            for n in sizes
-          ]
-        )
-        curves.band(axes, number, sizes, mean, spread)
-        style = canvas.series_style(number, True)
-        axes.plot(sizes, mean, label=label, **style)
+      curves.over_sizes(axes, series)
       ticks = sorted({n for points in series.values() for n in points})
       axes.set_xscale('log')
       axes.set_xticks(ticks, [f'{n:,}' for n in ticks], minor=False)
