@@ -143,13 +143,14 @@ def columns(section: runs_lib.Section) -> list[Column]:
 def baseline(section: runs_lib.Section) -> runs_lib.Setting:
   """The row that the others are tested against: without attention, if any.
 
-  It is chosen by its config alone, so that the tests stay honest.
+  Else one with equal weights, else the first. It is chosen by its config alone,
+  so that the tests stay honest.
   """
   without = [s for s in section.settings if not runs_lib.attends(s.config)]
   uniform = [
     setting
     for setting in section.settings
-    if setting.config.get('attention.score.name') == 'uniform'
+    if setting.config.get('attention.normalizer.name') == 'uniform'
   ]
   return [*without, *uniform, *section.settings][0]
 

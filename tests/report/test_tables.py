@@ -82,6 +82,18 @@ def test_csv_has_all_numbers(tmp_path):
   assert first['p'] == ''
 
 
+def test_the_baseline_is_without_attention_or_with_equal_weights(tmp_path):
+  write_run(tmp_path / 'additive', score='additive')
+  equal = {'normalizer': {'name': 'uniform'}}
+  write_run(tmp_path / 'equal', score='dot', attention=equal)
+  (section,) = sections(tmp_path)
+  base = tables.baseline(section).config
+  assert base['attention.normalizer.name'] == 'uniform'
+  write_run(tmp_path / 'fixed', attends=False)
+  (section,) = sections(tmp_path)
+  assert tables.baseline(section).config['model.name'] == 'fixed'
+
+
 @pytest.mark.parametrize(('gap', 'bold'), [(5.0, True), (0.0, False)])
 def test_bold_is_significantly_better_than_the_baseline(tmp_path, gap, bold):
   for seed in range(6):
