@@ -130,6 +130,8 @@ def outcome(spec: str, chosen: Mapping[str, str]) -> str:
 
 def try_build(config: Any) -> None:
   """Builds the task and traces the step; the model has shapes alone."""
+  from flax import nnx
+
   from attnlab import tasks
   from attnlab.tasks import base
   from attnlab.training import optimizers
@@ -139,8 +141,10 @@ def try_build(config: Any) -> None:
   data = configs.to_data(config)
   settings = settings_lib.read(data)
   optimizer = optimizers.from_config(data['optimizer'], settings.steps)
-  real = base.initialise
-  base.initialise = base.shapes
+  real = base.initialiser
+  base.initialiser = lambda make: (
+    lambda seed: base.shapes(lambda: make(nnx.Rngs(seed)))
+  )
   try:
     task = tasks.build(config)
     parts = states.take_apart(task.model)
@@ -148,7 +152,7 @@ def try_build(config: Any) -> None:
       task.loss, parts, optimizer, task.example, settings.log_every
     )
   finally:
-    base.initialise = real
+    base.initialiser = real
 
 
 def overrides(

@@ -195,16 +195,25 @@ def mechanism(config: Mapping[str, Any]) -> attention.Attention:
     raise errors.UserError(f'attention: {error}') from error
 
 
-def initialise(make: Callable[[], nnx.Module]) -> nnx.Module:
-  """Calls a model's constructor as one compiled program.
+def initialiser(
+  make: Callable[[nnx.Rngs], nnx.Module],
+) -> Callable[[int], nnx.Module]:
+  """Makes a constructor one compiled program, the same for all seeds.
 
   Outside of jit every small array is a compilation of its own: seconds.
+
+  Args:
+    make: of a model.
+
+  Returns:
+    seed -> the model.
 
   Raises:
     UserError: the parameters would not fit into the memory.
   """
-  graph, _ = nnx.split(shapes(make))
-  return nnx.merge(graph, jax.jit(lambda: nnx.state(make()))())
+  graph, _ = nnx.split(shapes(lambda: make(nnx.Rngs(0))))
+  state = jax.jit(lambda key: nnx.state(make(nnx.Rngs(key))))
+  return lambda seed: nnx.merge(graph, state(jax.random.key(seed)))
 
 
 def shapes(make: Callable[[], nnx.Module]) -> nnx.Module:
@@ -233,10 +242,10 @@ def dtype(config: Mapping[str, Any]) -> jnp.dtype:
   return PRECISIONS[precision]
 
 
-def model(
+def models(
   path: str, config: Mapping[str, Any], sizes: Iterable[int]
-) -> nnx.Module:
-  """The model that `config.model` describes, freshly initialised.
+) -> Callable[[int], nnx.Module]:
+  """The model that `config.model` describes, freshly initialised for a seed.
 
   Args:
     path: its key of `configs.PARTS`.
@@ -245,9 +254,7 @@ def model(
   """
   make, settings = part(path, config['model'])
   attend, kind = mechanism(config['attention']), dtype(config)
-  return initialise(
-    lambda: make(*sizes, attend, nnx.Rngs(config['seed']), kind, **settings)
-  )
+  return initialiser(lambda rngs: make(*sizes, attend, rngs, kind, **settings))
 
 
 def checked(

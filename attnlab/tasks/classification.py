@@ -1,6 +1,6 @@
 """Classification: a sentence or a document to one class."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import json
 import logging
@@ -208,10 +208,13 @@ class _Classification:
   def model(self) -> Any:
     return self.fresh(self.config['seed'])
 
-  def fresh(self, seed: int) -> Any:
+  @functools.cached_property
+  def models(self) -> Callable[[int], Any]:
     sizes = len(self.vocabulary), len(self.classes)
-    config = {**self.config, 'seed': seed}
-    model: Any = base.model('classification:model', config, sizes)
+    return base.models('classification:model', self.config, sizes)
+
+  def fresh(self, seed: int) -> Any:
+    model = self.models(seed)
     # A run directory has vectors of its own.
     if self.config['vectors'] and self.workdir is None:
       self.put_vectors(model.embed.table)

@@ -1,6 +1,6 @@
 """Translation: sentences in one language to sentences in another."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
 import json
@@ -173,9 +173,10 @@ class _Translation:
 
   # Model and loss.
 
-  def fresh(self, seed: int) -> nnx.Module:
+  @functools.cached_property
+  def fresh(self) -> Callable[[int], nnx.Module]:
     sizes = [len(self.vocabularies[side]) for side in SIDES]
-    return base.model('model', {**self.config, 'seed': seed}, sizes)
+    return base.models('model', self.config, sizes)
 
   def loss(self, model, batch, rng):
     """The sum over target words that is trained on, and what they count."""
