@@ -105,20 +105,22 @@ def create(
     place: (make, *args) -> make(*args), on the devices where it belongs.
   """
 
-  # Jitted, because each small array made alone is a compilation of its own.
+  # Jitted, because each small array made alone is a compilation of its own; the
+  # seed is no part of the program, which then serves all of them.
   @jax.jit
-  def make(params, rest):
+  def make(params, rest, rng):
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=jax.tree.map(jnp.copy, params),
       rest=jax.tree.map(jnp.copy, rest),
       opt_state=optimizer.init(params),
-      rng=jax.random.key_data(jax.random.key(seed)),
+      rng=jnp.copy(rng),
       sums={name: jnp.zeros((), jnp.float32) for name in step.sums},
       ema=jax.tree.map(jnp.copy, params) if optimizer.ema else {},
     )
 
-  return place(make, parts.params, parts.rest)
+  rng = jax.random.key_data(jax.random.key(seed))
+  return place(make, parts.params, parts.rest, rng)
 
 
 def make_step(
