@@ -225,10 +225,10 @@ def learned(row: Row, figures: Mapping[str, float], most: float) -> str:
 
 def page(found: Sequence[Row], entries: Mapping[str, Mapping]) -> str:
   """Returns docs/mechanisms.md from results/mechanisms/*.json."""
+  from attnlab.report import results
+
   machines = dict.fromkeys(
-    f'{e["hardware"]["cores"]} core{"s" * (e["hardware"]["cores"] > 1)} of '
-    f'{e["hardware"]["cpu"]}'
-    for e in entries.values()
+    results.machine(entry['hardware']) for entry in entries.values()
   )
   notes = _NOTES.format(hardware=' and '.join(machines))
   blocks = [_MADE, '# Every mechanism at work', f'{_ABOUT} {notes}']

@@ -103,7 +103,9 @@ def _tools(runs: Sequence[runs_lib.Run]) -> str:
       if (c := run.environment.get('commit'))
     )
   )
-  machines = _list(dict.fromkeys(map(_machine, runs)))
+  machines = _list(
+    dict.fromkeys(results.machine(run.environment) for run in runs)
+  )
   hours = sum(
     float(run.summary.get('seconds', 0))
     for run in runs
@@ -115,13 +117,6 @@ def _tools(runs: Sequence[runs_lib.Run]) -> str:
     shown = ', '.join(commits[:6]) + (' and others' if commits[6:] else '')
     text += f' Commit{"" if len(commits) == 1 else "s"}: {shown}.'
   return text
-
-
-def _machine(run: runs_lib.Run) -> str:
-  found = run.environment
-  if found.get('backend', 'cpu') == 'cpu':
-    return f'{found.get("cores", "?")} cores of {found.get("cpu", "a CPU")}'
-  return f'{found.get("devices", 1)} × {found.get("device")}'
 
 
 def _signatures(sections: Sequence[runs_lib.Section]) -> str:

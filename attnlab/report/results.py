@@ -269,6 +269,20 @@ def here(*packages: str) -> dict[str, Any]:
   }
 
 
+def machine(found: Mapping[str, Any]) -> str:
+  """What a run was on: '2 cores of AMD EPYC', or '1 × ' and a GPU's name.
+
+  Args:
+    found: environment.json, or 'hardware' of an entry.
+  """
+  if found.get('device') not in (None, 'cpu'):
+    return f'{found.get("devices", 1)} × {found["device"]}'
+  count = found.get('cores', '?')
+  return (
+    f'{count} core{"" if count == 1 else "s"} of {found.get("cpu", "a CPU")}'
+  )
+
+
 def write(entry: Mapping[str, Any], directory: pathlib.Path) -> pathlib.Path:
   """Writes the entry as directory/NAME.json and returns the path."""
   directory.mkdir(parents=True, exist_ok=True)

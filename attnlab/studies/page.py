@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from attnlab.measures import statistics
-from attnlab.report import tables
+from attnlab.report import results, tables
 from attnlab.studies import questions
 
 
@@ -110,12 +110,7 @@ def made(entries: Mapping[str, Mapping[str, Any]], shown: Sequence[str]) -> str:
   """
   every = list(entries.values())
   text = tables.markdown_text
-  machines = dict.fromkeys(
-    f'{e["hardware"]["cores"]} cores of {e["hardware"]["cpu"]}'
-    if e['hardware'].get('device') in (None, 'cpu')
-    else str(e['hardware']['device'])
-    for e in every
-  )
+  machines = dict.fromkeys(results.machine(e['hardware']) for e in every)
   versions = dict.fromkeys(
     f'Python {e["python"]}, '
     + ', '.join(f'{name} {v}' for name, v in e['versions'].items())

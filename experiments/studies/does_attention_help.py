@@ -61,7 +61,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from attnlab import configs, data, errors, workdirs
+from attnlab import allocator, configs, data, errors, workdirs
 from attnlab.data import classification
 from attnlab.measures import alignment
 from attnlab.report import compare
@@ -386,4 +386,5 @@ def _run(
 
 
 if __name__ == '__main__':
+  allocator.keep()  # as launch.py does
   sys.exit(main())
