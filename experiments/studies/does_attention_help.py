@@ -6,9 +6,9 @@ DIR holds SST-2 (binary.train.tsv.gz and so on); without it the built-in
 sentiment corpus stands in, and the report says so. Writes
 docs/studies/does_attention_help.md with its figures, and
 results/studies/does_attention_help/*.json, of which --report_only makes the
-page again. The same command again goes on after any kill. 190 runs: by the
-processor time of single ones, an hour and a half on two cores. --size=smoke is
-a minute of tiny runs, which says whether it works and nothing else.
+page again. The same command again goes on after any kill. 190 runs take 80
+minutes on two CPU cores. --size=smoke is a minute of tiny runs, which says
+whether it works and nothing else.
 
 What is run. Translation of the built-in corpus (20,000 sentences of 3 to 15
 words; the split long has 18 to 40) by a GRU of 128 units, in one direction, so
