@@ -280,3 +280,14 @@ def test_by_size_has_a_panel_a_figure():
   assert second.get_ylabel() == 'gap'
   with pytest.raises(ValueError, match='empty'):
     figures.by_size({}, 'texts')
+
+
+def test_a_legend_of_many_long_names_leaves_the_panel_its_width(tmp_path):
+  names = [
+    f'softmax, additive, pool=attention, examples={n}' for n in range(12)
+  ]
+  series = {name: {8: [1.0], 16: [2.0]} for name in names}
+  figure = figures.cost_by_length(series, 'seconds')
+  figures.save_png(figure, tmp_path / 'cost')  # a warning is an error here
+  (axes,) = figure.axes
+  assert axes.get_window_extent().width > 2 * figure.dpi

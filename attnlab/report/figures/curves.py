@@ -299,6 +299,9 @@ def legend(figure: 'Figure', labels: Sequence[str]) -> None:
   widest = canvas.inches(shown, 8) + 0.6
   columns = max(1, min(len(shown), int(figure.get_size_inches()[0] / widest)))
   aside = len(shown) > _BESIDE and columns < 3
+  if aside:  # beside the panels, not in their place
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + widest, max(height, 0.17 * len(shown) + 0.2))
   figure.legend(
     [found[label] for label in shown],
     shown,
