@@ -16,8 +16,7 @@ def define(values: flags.FlagValues) -> None:
     'seeds',
     None,
     'train: so many seeds side by side on one device, config.seed and those '
-    'after it, into WORKDIR/seed=0 and so on: ordinary runs, each as if it '
-    'were alone.',
+    'after it, into WORKDIR/seed=0 and so on: ordinary runs.',
     flag_values=values,
   )
 

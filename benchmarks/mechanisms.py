@@ -158,7 +158,7 @@ def _declared(chosen: Mapping[str, str]) -> list[str]:
   notes = []
   if not made['score'].depends_on_query:
     notes.append('the query has no say')
-  if chosen['score'] == 'concat_linear':
+  if made['score'].query_shifts:
     notes.append('the query adds the same to all scores of a row')
   if not made['normalizer'].differentiable:
     notes.append('no gradient reaches the scores')

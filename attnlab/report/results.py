@@ -420,12 +420,7 @@ def _cell(text: str) -> str:
 
 def _machines(entries: Sequence[Mapping]) -> str:
   """One sentence on where the figures were measured."""
-  machines = dict.fromkeys(
-    f'{e["hardware"]["cores"]} cores of {e["hardware"]["cpu"]}'
-    if e['hardware'].get('device') in (None, 'cpu')
-    else e['hardware']['device']
-    for e in entries
-  )
+  machines = dict.fromkeys(machine(e['hardware']) for e in entries)
   signatures = dict.fromkeys(
     f'{name}: `{signature}`'
     for e in entries

@@ -15,9 +15,9 @@ share the task's data and one compiled step:
   a time where there are cores for them. Each run is the run of its seed alone
   bit for bit.
 
-A GPU is faster together: the launches of one seed serve all. A CPU is faster
-apart: XLA's batched products take three times as long there as one after the
-other, and the padding comes on top.
+A CPU is faster apart: XLA's batched products take three times as long there as
+one after the other, and the padding comes on top. A GPU should be faster
+together, where the launches of one seed serve all; that was not measured.
 
 Only one lane is in Python at any time, the one that holds `_Shared.turn`; it
 gives it away while the device works or another lane is waited for. So nothing
