@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attnlab.measures import statistics
-from attnlab.report import citations, results, tables
+from attnlab.report import citations, groups, results, tables
 from attnlab.report import runs as runs_lib
 
 _MOST_COMMANDS = 60
 
 
 def markdown(
-  sections: Sequence[runs_lib.Section], *, cite: Iterable[str] = ()
+  sections: Sequence[groups.Section], *, cite: Iterable[str] = ()
 ) -> str:
   """Returns the paragraphs, and a list of the commands, as Markdown.
 
@@ -36,7 +36,7 @@ def markdown(
   return '\n\n'.join(blocks) + '\n'
 
 
-def _section(section: runs_lib.Section) -> str:
+def _section(section: groups.Section) -> str:
   """What was trained on one data set."""
   config = section.settings[0].config
   runs = section.runs
@@ -74,7 +74,7 @@ def _section(section: runs_lib.Section) -> str:
   return text
 
 
-def _statistics(sections: Sequence[runs_lib.Section]) -> str:
+def _statistics(sections: Sequence[groups.Section]) -> str:
   if all(len(s.runs) == 1 for section in sections for s in section.settings):
     return (
       'There is one seed of each setting, so that no interval and no test is '
@@ -119,7 +119,7 @@ def _tools(runs: Sequence[runs_lib.Run]) -> str:
   return text
 
 
-def _signatures(sections: Sequence[runs_lib.Section]) -> str:
+def _signatures(sections: Sequence[groups.Section]) -> str:
   """How the figures that the tables show were computed."""
   found: dict[str, None] = {}
   for section in sections:
@@ -134,7 +134,7 @@ def _signatures(sections: Sequence[runs_lib.Section]) -> str:
   return f'Metrics: {"; ".join(found)}.' if found else ''
 
 
-def _commands(sections: Sequence[runs_lib.Section]) -> str:
+def _commands(sections: Sequence[groups.Section]) -> str:
   """One command a setting, in a block; seeds and folds are for the shell."""
   lines: dict[str, None] = {}
   for section in sections:

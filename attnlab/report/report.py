@@ -26,6 +26,7 @@ from attnlab.report import (
   citations,
   compare,
   figures,
+  groups,
   methods,
   tables,
   viewer,
@@ -80,7 +81,7 @@ def write(
   folder = pathlib.Path(out).resolve()
   _check_out(folder)
   runs = runs_lib.read(runs_lib.find(places), say=say)
-  sections = runs_lib.sections(runs, say=say)
+  sections = groups.sections(runs, say=say)
   folder.parent.mkdir(parents=True, exist_ok=True)
   # Made aside and moved, so that a report is whole or is not there.
   aside = pathlib.Path(
@@ -131,7 +132,7 @@ def _check_out(folder: pathlib.Path) -> None:
 
 
 def _write(
-  sections: Sequence[runs_lib.Section], folder: pathlib.Path, say: runs_lib.Say
+  sections: Sequence[groups.Section], folder: pathlib.Path, say: runs_lib.Say
 ) -> None:
   runs = [run for section in sections for run in section.runs]
   blocks = ['# Report']
@@ -189,7 +190,7 @@ def _text(path: pathlib.Path, text: str) -> None:
 
 
 def draw(
-  section: runs_lib.Section, folder: pathlib.Path, say: runs_lib.Say
+  section: groups.Section, folder: pathlib.Path, say: runs_lib.Say
 ) -> dict[str, str]:
   """Draws all that a section has data for.
 
@@ -230,8 +231,8 @@ def _of_weights(runs: Mapping[str, Sequence[Mapping]]) -> list[str]:
 
 
 def _by_length(
-  section: runs_lib.Section,
-  shown: Sequence[runs_lib.Setting],
+  section: groups.Section,
+  shown: Sequence[groups.Setting],
   say: runs_lib.Say,
 ) -> dict[str, Any]:
   """BLEU or accuracy in bins of source length, over all test splits."""
@@ -332,7 +333,7 @@ def _accuracy(records: Sequence[dict]) -> float:
   return 100 * float(np.mean(right)) if right else float('nan')
 
 
-def _side_by_side(section: runs_lib.Section) -> dict[str, Any]:
+def _side_by_side(section: groups.Section) -> dict[str, Any]:
   """Three examples that most mechanisms recorded, a panel each."""
   silent: Callable[[str], None] = lambda _: None
   classified = section.task == 'classification'

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import unicodedata
 
 from attnlab.measures import statistics
+from attnlab.report import groups
 from attnlab.report import runs as runs_lib
 
 _WIDEST = 14  # columns of a table
@@ -109,7 +110,7 @@ _COSTS = (
 )
 
 
-def columns(section: runs_lib.Section) -> list[Column]:
+def columns(section: groups.Section) -> list[Column]:
   """The figures of a section: those of its task on test splits, then costs.
 
   Other splits than test, such as one of long sentences, have the figure by
@@ -140,7 +141,7 @@ def columns(section: runs_lib.Section) -> list[Column]:
   return [column for column in (*found, *_COSTS) if present(column)]
 
 
-def baseline(section: runs_lib.Section) -> runs_lib.Setting:
+def baseline(section: groups.Section) -> groups.Setting:
   """The row that the others are tested against: without attention, if any.
 
   Else one with equal weights, else the first. It is chosen by its config alone,
@@ -155,7 +156,7 @@ def baseline(section: runs_lib.Section) -> runs_lib.Setting:
   return [*without, *uniform, *section.settings][0]
 
 
-def build(section: runs_lib.Section) -> Table:
+def build(section: groups.Section) -> Table:
   """The table of a section."""
   chosen = columns(section)
   judged = next((c for c in chosen if '/' in c.key), None)
@@ -184,7 +185,7 @@ def build(section: runs_lib.Section) -> Table:
   return Table(section.name, section.title, chosen, rows, tested, notes)
 
 
-def measures(section: runs_lib.Section) -> Table | None:
+def measures(section: groups.Section) -> Table | None:
   """What --mode=measure found, but for what the first table has; or None."""
   shown = {column.key for column in columns(section)}
   aside = re.compile(r'.*_of_\d+_to_\d+_words|loss|examples|step|average')
@@ -218,7 +219,7 @@ def measures(section: runs_lib.Section) -> Table | None:
   return Table(f'{section.name}_measures', title, chosen, rows, -1, notes)
 
 
-def _cell(setting: runs_lib.Setting, column: Column) -> Cell:
+def _cell(setting: groups.Setting, column: Column) -> Cell:
   values = list(setting.values(column.key).values())
   if not values:
     return Cell(math.nan, math.nan, math.nan, math.nan, 0)
@@ -226,7 +227,7 @@ def _cell(setting: runs_lib.Setting, column: Column) -> Cell:
   return Cell(*found)
 
 
-def _spread(section: runs_lib.Section) -> str:
+def _spread(section: groups.Section) -> str:
   counts = sorted({len(setting.runs) for setting in section.settings})
   if counts == [1]:
     return 'One seed a row.'
@@ -237,7 +238,7 @@ def _spread(section: runs_lib.Section) -> str:
 
 
 def _tests(
-  section: runs_lib.Section, column: Column, base: runs_lib.Setting
+  section: groups.Section, column: Column, base: groups.Setting
 ) -> tuple[Mapping[str, statistics.Comparison], list[str]]:
   """Each row against the baseline over the seeds that all of them have."""
   values = {s.label: s.values(column.key) for s in section.settings}
@@ -281,7 +282,7 @@ def _tests(
   return compared, notes
 
 
-def _left_out(section: runs_lib.Section) -> list[str]:
+def _left_out(section: groups.Section) -> list[str]:
   """What differs between rows and is not in their labels."""
   labels = [setting.label for setting in section.settings]
   keys = dict.fromkeys(k for s in section.settings for k in s.differs)
@@ -296,7 +297,7 @@ def _left_out(section: runs_lib.Section) -> list[str]:
   return [f'The rows also differ in {", ".join(hidden)}: see settings.']
 
 
-def settings(section: runs_lib.Section) -> list[list[str]]:
+def settings(section: groups.Section) -> list[list[str]]:
   """Every setting that varies, a row each, heads first; [] for one setting."""
   keys = list(dict.fromkeys(k for s in section.settings for k in s.differs))
   if not keys:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from attnlab.report import groups, tables
 from attnlab.report import runs as runs_lib
-from attnlab.report import tables
 
 BYTES = 4_300_000  # of data; the rest of the page is small
 _MOST = 100  # examples of a split
@@ -75,7 +75,7 @@ def embedded(data: Any) -> str:
 
 
 def examples(
-  sections: Sequence[runs_lib.Section],
+  sections: Sequence[groups.Section],
   *,
   limit: int = BYTES,
   say: runs_lib.Say = runs_lib.warn,
@@ -103,7 +103,7 @@ def examples(
 
 
 def _section(
-  section: runs_lib.Section,
+  section: groups.Section,
   runs: Sequence[runs_lib.Run],
   limit: int,
   say: runs_lib.Say,

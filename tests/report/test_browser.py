@@ -9,8 +9,8 @@ import shutil
 from folders import HOSTILE, write_run
 import pytest
 
+from attnlab.report import groups, viewer
 from attnlab.report import runs as runs_lib
-from attnlab.report import viewer
 
 pytest.importorskip(
   'selenium', reason='selenium is missing: the extra browser has it'
@@ -55,7 +55,7 @@ class Page:
 
   def __init__(self, browser, folder: pathlib.Path):
     self.browser = browser
-    found = runs_lib.sections(runs_lib.read(runs_lib.find([folder])))
+    found = groups.sections(runs_lib.read(runs_lib.find([folder])))
     path = folder / 'examples.html'
     path.write_text(viewer.page(viewer.examples(found)), encoding='utf-8')
     browser.get_log('browser')

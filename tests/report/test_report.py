@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from attnlab import configs, errors
-from attnlab.report import citations, figures, methods, report, tables, viewer
+from attnlab.report import (
+  citations,
+  figures,
+  groups,
+  methods,
+  report,
+  tables,
+  viewer,
+)
 from attnlab.report import runs as runs_lib
 from attnlab.report.figures import canvas
 import launch
@@ -217,7 +225,7 @@ def test_any_value_may_be_any_other(tmp_path, task, name):
       inside[place[-1]] = value
       (run / name).write_text(json.dumps(data))
       runs = runs_lib.read(runs_lib.find([tmp_path]), say=lambda _: None)
-      found = runs_lib.sections(runs, say=lambda _: None)
+      found = groups.sections(runs, say=lambda _: None)
       assert sum(len(section.runs) for section in found) in (1, 2)
       for section in found:
         tables.markdown(tables.build(section))
@@ -233,7 +241,7 @@ def test_a_seed_counts_once(tmp_path):
   write_run(tmp_path / 'b', seed=3, examples=1)
   said: list[str] = []
   runs = runs_lib.read(runs_lib.find([tmp_path]))
-  (section,) = runs_lib.sections(runs, say=said.append)
+  (section,) = groups.sections(runs, say=said.append)
   assert len(section.runs) == 1
   assert 'same setting and the same seed' in said[0]
 
@@ -402,7 +410,7 @@ def test_hostile_data_stay_data(text):
 
 def test_weights_survive_the_page(tmp_path):
   write_run(tmp_path / 'a', heads=(2, 3), examples=4)
-  (section,) = runs_lib.sections(runs_lib.read(runs_lib.find([tmp_path])))
+  (section,) = groups.sections(runs_lib.read(runs_lib.find([tmp_path])))
   data = viewer.examples([section])
   (example, *_) = data['sections'][0]['splits'][0]['examples']
   answer = example['answers']['0']
@@ -427,7 +435,7 @@ def test_a_hundred_runs_stay_below_five_megabytes(tmp_path):
     config = json.loads((first / 'config.json').read_text())
     config |= {'seed': i % 6, 'training': {'steps': 1 + i // 6}}
     (run / 'config.json').write_text(json.dumps(config))
-  found = runs_lib.sections(
+  found = groups.sections(
     runs_lib.read(runs_lib.find([tmp_path])), say=lambda _: None
   )
   page = viewer.page(viewer.examples(found))

@@ -8,12 +8,12 @@ import re
 from folders import HOSTILE, write_run
 import pytest
 
+from attnlab.report import groups, tables
 from attnlab.report import runs as runs_lib
-from attnlab.report import tables
 
 
 def sections(path):
-  return runs_lib.sections(runs_lib.read(runs_lib.find([path])))
+  return groups.sections(runs_lib.read(runs_lib.find([path])))
 
 
 def two_settings(tmp_path, seeds: int, gap: float = 5.0):
