@@ -184,6 +184,13 @@ flags.DEFINE_list(
   'measure: which splits. Default: all but train and validation.',
   flag_values=_FLAGS,
 )
+flags.DEFINE_list(
+  'lengths',
+  None,
+  'measure: time a training step at these source lengths as well, such as '
+  '16,64,256.',
+  flag_values=_FLAGS,
+)
 flags.DEFINE_string(
   'coordinator',
   '',
@@ -314,6 +321,7 @@ def _check_flags(args: flags.FlagValues):
     'reverse': ('measure',),
     'examples': ('measure',),
     'splits': ('measure',),
+    'lengths': ('measure',),
     'prompt': ('predict',),
     'input': ('predict',),
     'output': ('predict', 'export'),

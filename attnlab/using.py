@@ -1,6 +1,7 @@
 """--mode=eval, measure, predict and export: what a run is good for."""
 
 from collections.abc import Mapping
+import functools
 import json
 import pathlib
 import sys
@@ -105,16 +106,18 @@ def _use(
     'overrides': dict(overrides),
   }
   if args.mode == 'measure':
-    path, text = _measure(args, task, workdir, about)
+    path, text = _measure(args, config, task, workdir, about)
   else:
     path, text = _evaluate(task, workdir, about)
   title = f'{workdir}, {_which(step, args.average)}'
   print(f'{title}\n{text}\n{path}' if alone else f'{title}: {path}')
 
 
-def _measure(args, task, workdir, about) -> tuple[pathlib.Path, str]:
+def _measure(args, config, task, workdir, about) -> tuple[pathlib.Path, str]:
   from attnlab.report import measuring
+  from attnlab.training import costs
 
+  lengths = costs.lengths(args.lengths or ())
   other = None
   if args.reverse is not None:
     place = pathlib.Path(args.reverse)
@@ -122,8 +125,8 @@ def _measure(args, task, workdir, about) -> tuple[pathlib.Path, str]:
       raise errors.UserError(
         f'reverse={args.reverse!r} is for --alignments=DIR, which is missing'
       )
-    config = _config(place, {}, 'reverse')
-    other, _ = _restore(config, place, with_data=False)
+    back = _config(place, {}, 'reverse')
+    other, _ = _restore(back, place, with_data=False)
     about = {**about, 'reverse': args.reverse}
   record = measuring.measure(
     task,
@@ -132,6 +135,7 @@ def _measure(args, task, workdir, about) -> tuple[pathlib.Path, str]:
     examples=args.examples,
     alignments=args.alignments,
     other=other,
+    costs=functools.partial(costs.by_length, config, task, lengths),
     **about,
   )
   values = {k: v for k, v in record.items() if '/' in k}

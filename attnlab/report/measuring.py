@@ -1,6 +1,6 @@
 """--mode=measure: what the attention of a run does, in one file of figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import json
 import pathlib
 from typing import Any
@@ -9,6 +9,7 @@ from attnlab import errors
 
 EXAMPLES = 128
 FILE = 'measures.json'
+COST = 'cost/milliseconds_at_'  # and a source length
 
 
 def measure(
@@ -19,6 +20,7 @@ def measure(
   examples: int | None = None,
   alignments: str | None = None,
   other: Any = None,
+  costs: Callable[[], Mapping[int, float]] = dict,
   **about: Any,
 ) -> dict[str, Any]:
   """Measures `task.model` and writes measures.json.
@@ -33,6 +35,7 @@ def measure(
     alignments: a folder with human gold of the run's languages.
     other: the task of a run that translates the other way round, for the
       links of the gold that both have.
+    costs: source length -> milliseconds of a training step.
     **about: what else the file holds: the step, overrides.
 
   Returns:
@@ -69,6 +72,7 @@ def measure(
       task.model, split, examples=examples, workdir=workdir
     )
     values |= {f'{split}/{key}': value for key, value in found.items()}
+  values |= {f'{COST}{length}': value for length, value in costs().items()}
   values = {key: float(value) for key, value in values.items()}
   record = {
     **values,

@@ -27,6 +27,7 @@ from attnlab.report import (
   compare,
   figures,
   groups,
+  measuring,
   methods,
   tables,
   viewer,
@@ -217,6 +218,9 @@ def draw(
     save(figure, 'entropy', f'Entropy of the weights over training{first}')
   for name, figure in _by_length(section, shown, say).items():
     save(figure, f'{name.lower()}_by_length', f'{name} by source length{first}')
+  if costs := _costs(shown):
+    figure = figures.cost_by_length(costs, 'training step (ms)')
+    save(figure, 'cost_by_length', f'Time of a training step by length{first}')
   for number, figure in _side_by_side(section).items():
     text = f'Weights for example {number}, mechanisms side by side'
     save(figure, f'weights_{number}', text)
@@ -295,6 +299,23 @@ def _by_length(
     ylabel='BLEU' if kind == 'BLEU' else 'accuracy (%)',
   )
   return {kind: figure}
+
+
+def _costs(
+  shown: Sequence[groups.Setting],
+) -> dict[str, dict[int, list[float]]]:
+  """Milliseconds by label and length, of those that --lengths has timed."""
+  found: dict[str, dict[int, list[float]]] = {}
+  for setting in shown:
+    for run in setting.runs:
+      for key, value in run.measured.items():
+        length = key.removeprefix(measuring.COST)
+        if length == key or not (length.isascii() and length.isdigit()):
+          continue
+        if runs_lib.is_finite(value) and value > 0:
+          points = found.setdefault(setting.label, {})
+          points.setdefault(int(length), []).append(value)
+  return found
 
 
 def _joined(

@@ -188,7 +188,9 @@ def build(section: groups.Section) -> Table:
 def measures(section: groups.Section) -> Table | None:
   """What --mode=measure found, but for what the first table has; or None."""
   shown = {column.key for column in columns(section)}
-  aside = re.compile(r'.*_of_\d+_to_\d+_words|loss|examples|step|average')
+  aside = re.compile(
+    r'.*_of_\d+_to_\d+_words|.*_at_\d+|loss|examples|step|average'
+  )
   keys = dict.fromkeys(
     key
     for run in section.runs

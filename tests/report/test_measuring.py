@@ -49,10 +49,10 @@ def exported(folder, experiment):
   return task
 
 
-def measured(workdir):
+def measured(workdir, *flags):
   """The figures of its test split, and their names."""
   asked = ('--mode=measure', f'--workdir={workdir}', '--splits=test')
-  assert run(*asked, '--examples=8') == 0
+  assert run(*asked, '--examples=8', *flags) == 0
   found = json.loads((workdir / 'measures.json').read_text())
   assert found['step'] == 2
   names = {key.partition('/')[2] for key in found if key.startswith('test/')}
@@ -86,13 +86,16 @@ def test_sentiment(tmp_path_factory, capsys):
   assert run(*asked, '--splits=tset') == 2
   assert "did you mean 'test'" in capsys.readouterr().err
   assert run(*asked, '--examples=0') == 2
+  assert run(*asked, '--lengths=16,x') == 2
   assert run('--config=sentiment', '--examples=3') == 2
 
 
 def test_documents(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs')
   exported(folder / 'documents', 'documents:smoke')
-  _, names = measured(folder / 'documents')
+  found, names = measured(folder / 'documents', '--lengths=8,32')
+  assert 0 < found['cost/milliseconds_at_8'] < np.inf
+  assert 0 < found['cost/milliseconds_at_32'] < np.inf
   assert names >= FAITHFUL | ERASING | {'sentence_pointing_uniform'}
 
 

@@ -28,6 +28,9 @@ def test_a_report_is_whole_and_is_written_again(tmp_path, capsys):
     for seed in range(2):
       run = tmp_path / 'runs' / f'{score}-{seed}'
       write_run(run, score=score, seed=seed, examples=60)
+      costs = {16: 5.0, 64: 9.5 + seed, 'x': 1.0, 128: 0.0}
+      measures = {f'cost/milliseconds_at_{n}': ms for n, ms in costs.items()}
+      (run / 'measures.json').write_text(json.dumps(measures))
   write_run(tmp_path / 'runs' / 'fixed', attends=False, examples=60)
   command = ['launch.py', f'--report={tmp_path}/runs', f'--out={tmp_path}/out']
   assert launch.main(command) == 0
@@ -48,6 +51,7 @@ def test_a_report_is_whole_and_is_written_again(tmp_path, capsys):
     f'tables/{table}.tex',
     f'tables/{table}_settings.md',
     f'figures/{table}_bleu_by_length.pdf',
+    f'figures/{table}_cost_by_length.png',
     f'figures/{table}_entropy.png',
     f'figures/{table}_learning_curves.png',
   } <= first.keys()
