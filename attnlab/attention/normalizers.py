@@ -472,13 +472,25 @@ def _hide(weights: Array, mask: Array | None) -> Array:
 
 def _masked_softmax(scores: Array, mask: Array | None) -> Array:
   """Softmax over the last axis; masked entries, and rows without any, are 0."""
-  shifted = _fill(scores, mask)
-  top = jax.lax.stop_gradient(jnp.max(shifted, axis=-1, keepdims=True))
-  powers = jnp.exp(shifted - top)
-  if mask is not None:
-    powers = jnp.where(mask, powers, 0)
+  return _softmax(scores if mask is None else jnp.where(mask, scores, -jnp.inf))
+
+
+@jax.custom_jvp
+def _softmax(scores: Array) -> Array:
+  least = jnp.finfo(scores.dtype).min
+  top = jnp.max(scores, axis=-1, keepdims=True, initial=least)
+  powers = jnp.exp(scores - top)
   total = jnp.sum(powers, axis=-1, keepdims=True)
   return powers / jnp.where(total == 0, 1, total)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals, tangents):
+  # Of the weights alone, so that the gradient keeps nothing else; that of
+  # jax.nn.softmax is the same, and its transpose reads them once more.
+  weights = _softmax(*primals)
+  slopes = weights * tangents[0]
+  return weights, slopes - weights * jnp.sum(slopes, axis=-1, keepdims=True)
 
 
 def _fill(scores: Array, mask: Array | None) -> Array:
