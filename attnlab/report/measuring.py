@@ -67,6 +67,7 @@ def measure(
     back = other and other.align(other.model, gold)
     name, found = task.measure_gold(task.model, gold, back)
     values |= {f'{name}/{key}': value for key, value in found.items()}
+    about = {**about, 'alignments': str(gold)}
   for split in splits or task.splits[1:] or task.splits:
     found, signatures = task.measure(
       task.model, split, examples=examples, workdir=workdir

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from attnlab import errors
 from attnlab.measures import statistics as tests
-from attnlab.report import compare
+from attnlab.report import compare, measuring
 
 BEGIN = '<!-- results:begin -->'
 END = '<!-- results:end -->'
@@ -49,6 +49,8 @@ COLUMNS = (
   Column('BLEU, long', 'long/bleu'),
   Column('chrF', 'test/chrf'),
   Column('AER', 'test/aer', '.3f'),
+  Column('AER, human zh-en', 'zh-en/aer', '.3f'),
+  Column('AER, human de-en', 'de-en/aer', '.3f'),
   Column('target tokens/s', 'train/tokens_per_second', ',.0f'),
   Column('minutes', 'seconds', '.1f', 1 / 60),
 )
@@ -90,9 +92,13 @@ def collect(
   runs = [_read(pathlib.Path(directory)) for directory in directories]
   summaries, configs, environments = zip(*runs, strict=True)
   _check_same(directories, configs)
+  measured = [_measured(pathlib.Path(directory)) for directory in directories]
+  if not all(measured):  # a mean is of all seeds, or of none
+    measured = [{} for _ in runs]
   numbers = [
     {k: v for k, v in s.items() if compare.is_number(v) and k != 'seed'}
-    for s in summaries
+    | {k: v for k, v in m.items() if '/' in k and compare.is_number(v)}
+    for s, m in zip(summaries, measured, strict=True)
   ]
   for directory, figures in zip(directories, numbers, strict=True):
     if missing := numbers[0].keys() ^ figures.keys():
@@ -106,6 +112,7 @@ def collect(
       'name': name,
       'label': label or name,
       'command': command_line(first['command'], several=len(runs) > 1),
+      **_measuring(measured[0]),
       'seeds': [environment['seed'] for environment in environments],
       'figures': {
         key: round(statistics.fmean(n[key] for n in numbers), 6)
@@ -126,7 +133,7 @@ def collect(
         for key in sorted(numbers[0])
         if len(numbers) > 2
       },
-      'signatures': _signatures(summaries[0]),
+      'signatures': {**_signatures(measured[0]), **_signatures(summaries[0])},
       'hardware': {
         key: first[key]
         for key in ('cpu', 'cores', 'device', 'devices', 'platform')
@@ -157,6 +164,26 @@ def _read(path: pathlib.Path) -> tuple[dict, dict, dict]:
         f"'{path}' is no finished run: it has no {name}"
       ) from None
   return tuple(parts)
+
+
+def _measured(path: pathlib.Path) -> dict[str, Any]:
+  """What --mode=measure found with the settings of the run itself, or {}."""
+  try:
+    found = json.loads((path / measuring.FILE).read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    return {}
+  return {} if found.get('overrides') else found
+
+
+def _measuring(measured: Mapping[str, Any]) -> dict[str, str]:
+  """The command that measured a run."""
+  if not measured:
+    return {}
+  flags = ['--mode=measure', '--workdir=$RUN']
+  for name in ('alignments', 'reverse'):
+    if name in measured:
+      flags.append(f'--{name}={_portable(measured[name])}')
+  return {'measured': ' '.join(['python launch.py', *flags])}
 
 
 def _signatures(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -421,10 +448,13 @@ def _cell(text: str) -> str:
 def _machines(entries: Sequence[Mapping]) -> str:
   """One sentence on where the figures were measured."""
   machines = dict.fromkeys(machine(e['hardware']) for e in entries)
+  columns = (*COLUMNS, *CLASS_COLUMNS)
+  shown = {column.key.rpartition('/')[2] for column in columns}
   signatures = dict.fromkeys(
     f'{name}: `{signature}`'
     for e in entries
     for name, signature in e.get('signatures', {}).items()
+    if name in shown
   )
   text = f'Measured on {"; ".join(machines)}.'
   if signatures:

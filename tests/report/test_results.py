@@ -77,6 +77,33 @@ def test_seeds_are_averaged(tmp_path):
   assert 'nrefs:1|tok:none' in table
 
 
+def test_what_was_measured_is_kept_with_its_command(tmp_path, monkeypatch):
+  monkeypatch.setenv('ATTNLAB_DATA', str(tmp_path))
+  runs = [run_directory(tmp_path / name, seed=ord(name)) for name in 'ab']
+  measures = {
+    'zh-en/aer': 0.5,
+    'step': 3,
+    'overrides': {},
+    'alignments': f'{tmp_path}/gold',
+    'signatures': {'aer': 'by hand'},
+  }
+  (runs[0] / 'measures.json').write_text(json.dumps(measures))
+  # A mean is of all seeds.
+  assert 'zh-en/aer' not in results.collect(runs, name='x')['figures']
+  entry = results.collect(runs[:1], name='x')
+  assert entry['figures']['zh-en/aer'] == 0.5
+  assert 'step' not in entry['figures']
+  assert entry['measured'] == (
+    'python launch.py --mode=measure --workdir=$RUN '
+    '--alignments=$ATTNLAB_DATA/gold'
+  )
+  assert entry['signatures'] == {'aer': 'by hand', 'bleu': 'nrefs:1|tok:none'}
+  # What was measured with other settings is not of the run.
+  other = {**measures, 'overrides': {'data.name': 'x'}}
+  (runs[0] / 'measures.json').write_text(json.dumps(other))
+  assert 'measured' not in results.collect(runs[:1], name='x')
+
+
 def test_runs_of_other_configs_are_refused(tmp_path):
   runs = [
     run_directory(tmp_path / 'a'),

@@ -17,7 +17,7 @@ def test_lengths_are_sorted_and_each_is_there_once(words, found):
 
 @pytest.mark.parametrize('word', ['0', '-1', '1.5', 'a', '', '٣'])
 def test_what_is_no_length_is_named(word):
-  with pytest.raises(errors.UserError, match='lengths=.* is no whole number'):
+  with pytest.raises(errors.UserError, match=r'lengths=.* is no whole number'):
     costs.lengths(['16', word])
 
 
