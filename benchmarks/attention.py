@@ -434,7 +434,7 @@ def draw(rows: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> None:
           points[row['length']] = [max(row[key] * scale, 1e-6)]
       if series and len(next(iter(series.values()))) > 1:
         figure = figures.cost_by_length(series, label, xlabel='length')
-        figures.save(figure, folder / f'attention_{name}_{key}')
+        figures.save_png(figure, folder / f'attention_{name}_{key}')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
