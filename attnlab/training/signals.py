@@ -70,8 +70,15 @@ class Signals:
     self._interruptible = True
     try:
       yield
+    except Exception as error:
+      # Raised amid a call of a library, it may have become another error,
+      if self.number is None or isinstance(error, Stopped):
+        raise
+      raise Stopped(self.number) from error
     finally:
       self._interruptible = False
+    if self.number is not None:  # or have been lost.
+      raise Stopped(self.number)
 
   def _handle(self, number: int, frame: object):
     del frame

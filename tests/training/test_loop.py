@@ -14,7 +14,7 @@ import pytest
 import toy_task
 
 from attnlab import errors, training
-from attnlab.training import checkpoints, logging
+from attnlab.training import checkpoints, logging, signals
 
 TOY = pathlib.Path(toy_task.__file__)
 
@@ -159,6 +159,33 @@ def test_signal_during_an_evaluation(whole, tmp_path):
   assert checkpoints.steps(tmp_path / 'checkpoints') == [10]
   fit(tmp_path)
   assert_same_run(whole[0], tmp_path, 20)
+
+
+@pytest.mark.parametrize('becomes', [None, ValueError, SystemError])
+def test_a_signal_that_a_library_hides_is_a_signal(becomes):
+  # np.array of a JAX array makes "setting an array element" of any error.
+  def library():
+    try:
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(1)
+    except signals.Stopped as error:
+      if becomes:
+        raise becomes('setting an array element') from error
+
+  with signals.Signals().listening() as heard:
+    with pytest.raises(signals.Stopped) as left, heard.interruptible():
+      library()
+    assert left.value.number == signal.SIGTERM
+    assert heard.number == signal.SIGTERM
+
+
+def test_an_error_without_a_signal_stays_what_it_is():
+  with (
+    signals.Signals().listening() as heard,
+    pytest.raises(ValueError, match='itself'),
+    heard.interruptible(),
+  ):
+    raise ValueError('itself')
 
 
 def test_two_processes_in_one_directory(tmp_path):
