@@ -315,8 +315,10 @@ def monotonic(*, noise: float = 1.0) -> Normalizer:
     noise: standard deviation of the Gaussian noise that pushes p to 0 or 1;
       added only where there is an rng.
   """
-  if not noise >= 0:
-    raise ValueError(f'monotonic({noise=}): it must not be negative')
+  if not 0 <= noise <= 1e30:
+    raise ValueError(
+      f'monotonic({noise=}): it must not be negative, nor above 1e30'
+    )
 
   def apply(scores, mask, rng, state):
     if rng is not None and noise:
@@ -377,8 +379,11 @@ def _follow(apply: Callable) -> Normalizer:
 
 
 def _check_temperature(name: str, temperature: float):
-  if not temperature > 0:
-    raise ValueError(f'{name}({temperature=}): it must be above 0')
+  # Beyond these, float32 scores that are divided by it are none.
+  if not 1e-30 <= temperature <= 1e30:
+    raise ValueError(
+      f'{name}({temperature=}): it must be above 0, from 1e-30 to 1e30'
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

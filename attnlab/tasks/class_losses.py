@@ -43,8 +43,7 @@ def focal(*, gamma: float = 2.0) -> Loss:
   Args:
     gamma: 0 is cross-entropy; more gives less to examples that are easy.
   """
-  if not gamma >= 0:
-    raise errors.UserError(f'training.loss.gamma={gamma} must be at least 0')
+  errors.check_number('training.loss.gamma', gamma, 0, 1_000)
 
   def loss(logits, labels):
     log_p = chosen(jax.nn.log_softmax(logits), labels)
