@@ -194,6 +194,12 @@ def test_one_example_is_enough(tmp_path, task):
       'attention.heads.out_dim=5 does not fit',
     ),
     ('sentiment', 'attention.hops', 'multi_hop', 'asks for no query'),
+    (
+      'sentiment',
+      'attention.normalizer.temperature',
+      '1e300',
+      r'softmax\(temperature=1e\+300\): it must be above 0',
+    ),
     ('sentiment', 'data.max_length', '-1', 'data.max_length=-1 must be'),
     ('sentiment', 'evaluation.pictures', '-1', 'pictures=-1 must be from 0'),
     ('sentiment', 'training.loss.gamma', '-1', 'training.loss.gamma is unknow'),
