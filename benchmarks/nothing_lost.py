@@ -183,7 +183,8 @@ def _disturb(args, name, words, numbers) -> Iterator[tuple[str, str]]:
           took = time.monotonic() - sent
           if number != signal.SIGKILL:
             slowest = max(slowest, took)
-          seen[_left(process.returncode, number, out, err)] += 1
+          ended = (folder / f'{run}' / 'summary.json').is_file()
+          seen[_left(process.returncode, number, out, err, ended)] += 1
           if took > signals.SECONDS + 1:
             raise Failure(f'{name}: {took:.1f} s after {number}') from None
           continue
@@ -200,13 +201,14 @@ def _disturb(args, name, words, numbers) -> Iterator[tuple[str, str]]:
     )
 
 
-def _left(code: int, number: int, out: str, err: str) -> str:
+def _left(code: int, number: int, out: str, err: str, ended: bool) -> str:
   """How a process left after a signal."""
   if number == signal.SIGKILL:
     return 'killed'
   if code == 128 + number and 'stopped and saved at step' in out:
     return 'saved'
-  if code == 0:
+  # A run that has its summary listens no more.
+  if code == 0 or (ended and code == -number):
     return 'ended just then'
   if code == 128 + number and 'left as last saved' in err:
     return 'left as last saved'
