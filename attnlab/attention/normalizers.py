@@ -482,6 +482,7 @@ def _masked_softmax(scores: Array, mask: Array | None) -> Array:
 
 @jax.custom_jvp
 def _softmax(scores: Array) -> Array:
+  """Softmax over the last axis; -inf is 0, and so is a row of nothing else."""
   least = jnp.finfo(scores.dtype).min
   top = jnp.max(scores, axis=-1, keepdims=True, initial=least)
   powers = jnp.exp(scores - top)

@@ -179,11 +179,19 @@ def _measuring(measured: Mapping[str, Any]) -> dict[str, str]:
   """The command that measured a run."""
   if not measured:
     return {}
-  flags = ['--mode=measure', '--workdir=$RUN']
-  for name in ('alignments', 'reverse'):
-    if name in measured:
-      flags.append(f'--{name}={_portable(measured[name])}')
-  return {'measured': ' '.join(['python launch.py', *flags])}
+  usual = {
+    'alignments': None,
+    'reverse': None,
+    'examples': measuring.EXAMPLES,
+    'average': 1,
+  }
+  flags = [
+    f'--{name}={_portable(measured[name])}'
+    for name, value in usual.items()
+    if measured.get(name, value) != value
+  ]
+  command = ['python launch.py --mode=measure --workdir=$RUN', *flags]
+  return {'measured': ' '.join(command)}
 
 
 def _signatures(summary: Mapping[str, Any]) -> dict[str, str]:

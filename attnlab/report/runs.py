@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlab import configs, errors
+from attnlab.report import measuring
 
 # What runs of one setting may differ in: they are its repetitions.
 REPEATED = ('seed', 'data.fold')
@@ -145,8 +146,8 @@ def _read(path: pathlib.Path, name: str) -> Run:
     if not isinstance(environment.get(key, {}), dict):
       raise errors.UserError(f'environment.json: {key} is no object')
   measures: Mapping[str, Any] = {}
-  if (path / 'measures.json').is_file():
-    measures = _object(path / 'measures.json')
+  if (path / measuring.FILE).is_file():
+    measures = _object(path / measuring.FILE)
   both = {**_signatures(measures), **_signatures(summary)}
   summary = {
     key: value

@@ -188,9 +188,7 @@ def build(section: groups.Section) -> Table:
 def measures(section: groups.Section) -> Table | None:
   """What --mode=measure found, but for what the first table has; or None."""
   shown = {column.key for column in columns(section)}
-  aside = re.compile(
-    r'.*_of_\d+_to_\d+_words|.*_at_\d+|loss|examples|step|average'
-  )
+  aside = re.compile(r'.*_of_\d+_to_\d+_words|loss|examples|step|average')
   keys = dict.fromkeys(
     key
     for run in section.runs
@@ -200,7 +198,7 @@ def measures(section: groups.Section) -> Table | None:
   chosen = []
   for key in keys:
     split, _, name = key.partition('/')
-    if split in ('validation', 'train') or aside.fullmatch(name):
+    if split in ('validation', 'train', 'cost') or aside.fullmatch(name):
       continue
     if not any(setting.values(key) for setting in section.settings):
       continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import math
+import re
 import statistics
 import time
 from typing import Any
@@ -20,13 +21,13 @@ def lengths(words: Sequence[str]) -> list[int]:
   """The lengths of a flag, sorted, each once.
 
   Raises:
-    UserError: one is no whole number above 0.
+    UserError: one is no whole number from 1 to 99,999.
   """
   for word in words:
-    if not (word.isascii() and word.isdigit() and int(word[:10])):
+    if not re.fullmatch('[1-9][0-9]{,4}', word):
       raise errors.UserError(
         f'lengths={errors.shortened(",".join(words))}: '
-        f'{errors.shortened(word)} is no whole number above 0'
+        f'{errors.shortened(word)} is no whole number from 1 to 99999'
       )
   return sorted({int(word) for word in words})
 

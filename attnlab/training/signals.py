@@ -70,14 +70,14 @@ class Signals:
     self._interruptible = True
     try:
       yield
-    except Exception as error:
-      # Raised amid a call of a library, it may have become another error,
-      if self.number is None or isinstance(error, Stopped):
+    except Exception:
+      if self.number is None:
         raise
-      raise Stopped(self.number) from error
     finally:
       self._interruptible = False
-    if self.number is not None:  # or have been lost.
+    # What was raised amid a library's call may have become another error there,
+    # or have been lost.
+    if self.number is not None:
       raise Stopped(self.number)
 
   def _handle(self, number: int, frame: object):
