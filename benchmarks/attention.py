@@ -27,8 +27,9 @@ run, above what it was when the arguments were made and the function compiled
 (Linux: VmHWM, set back just before). A length that needs more than --limit
 seconds or more memory than there is ends the row of a side.
 
-Hardware: 2 CPU cores. Time: an hour, --quick ten minutes. Expect a tenth of the
-peers' memory, and ratios as in docs.
+Hardware: 2 CPU cores. Time: an hour, --quick ten minutes. It needs the extra
+bench. Expect the ratios of README: less time and memory than what is written
+down in torch or JAX, jax.nn and the entmax package, and the time of SDPA.
 """
 
 import argparse
@@ -73,7 +74,7 @@ _DOT = ('attnlab', 'attnlab_dense', 'torch', 'jax_nn', 'flax')
 _PLAIN = ('attnlab', 'torch', 'jax')
 _SCORES = (
   'dot scaled_dot cosine bilinear additive concat mlp euclidean '
-  'inverse_euclidean keys_only location_aware coverage_aware'
+  'inverse_euclidean keys_only location location_aware coverage_aware'
 ).split()
 _NORMALIZERS = (
   'sigmoid smooth sparsemax entmax topk straight_through gumbel gumbel_st '
@@ -98,7 +99,7 @@ WORKLOADS = {
     tuple(
       [f'{score}-softmax' for score in _SCORES]
       + [f'additive-{normalizer}' for normalizer in _NORMALIZERS]
-      + ['kernel-proportional']
+      + ['concat_linear-sigmoid', 'kernel-proportional']
     ),
     (65536,),
     {'B': 1, 'D': 64, 'T': 256},
@@ -147,7 +148,7 @@ def jax_run(name: str, side: str, length: int, both: bool) -> Callable:
   if side in ('jax_nn', 'flax', 'jax'):
     params, function = _jax_peer(name, side, query.shape[-1])
   else:
-    params, function = _attnlab(name, side, query.shape[-1])
+    params, function = _attnlab(name, side, length, query.shape[-1])
   inputs = (params, query, key, value)
 
   def gradients(slope, *inputs):
@@ -161,7 +162,9 @@ def jax_run(name: str, side: str, length: int, both: bool) -> Callable:
   return lambda: jax.block_until_ready(compiled(*inputs))
 
 
-def _attnlab(name: str, side: str, depth: int) -> tuple[Any, Callable]:
+def _attnlab(
+  name: str, side: str, length: int, depth: int
+) -> tuple[Any, Callable]:
   import jax
   import jax.numpy as jnp
 
@@ -171,8 +174,10 @@ def _attnlab(name: str, side: str, depth: int) -> tuple[Any, Callable]:
   sizes = WORKLOADS[name].sizes
   if name == 'long':
     score, normalizer = side.split('-')
+    # Only this score has to know beforehand how many keys there may be.
+    settings = {'max_length': length} if score == 'location' else {}
     mechanism = attention.compose(
-      score=getattr(scores, score)(),
+      score=getattr(scores, score)(**settings),
       normalizer=getattr(normalizers, normalizer)(),
     )
   elif name.startswith('additive'):

@@ -15,9 +15,10 @@ be biased where that is above 0 (which happens to an unbiased one on one problem
 in twenty). variance: E ||g - E g||^2 / ||g*||^2 of one estimate. cosine: of one
 estimate to g*, the mean. time: for one estimate, compiled.
 
-Two CPU cores, about a minute. Expect no bias of the score function (reinforce),
-a tenth of its variance with any baseline, and less variance but a bias of a
-third to two thirds of g* for the others.
+Two CPU cores, about a minute. Expect no bias of the score function (reinforce)
+and a tenth of its variance with any baseline; of the others, a bias of 0.35 to
+0.38 of g* with little variance at temperature 1, which falls to 0.1 at 0.3,
+where the variance is that of the score function with a baseline.
 """
 
 import argparse

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       'label': f'{label}, TF-IDF + linear SVM',
       'command': f'python benchmarks/linear_baseline.py --data=DIR '
       f'--only={name}',
-      'seeds': list(range(folds)) if folds > 1 else [0],
+      'seeds': [0] * folds,
       'figures': {k: statistics.fmean(v) for k, v in figures.items()},
       'deviations': {
         k: statistics.stdev(v) for k, v in figures.items() if folds > 1

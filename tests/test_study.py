@@ -181,7 +181,7 @@ def told(study, **settings):
 
 def test_answers_turn_with_the_numbers(study):
   yes = [
-    'Yes: one fixed vector loses',
+    'Yes: of the lengths that were trained, one fixed vector loses',
     'Yes, more often than the diagonal',
     'Yes: attention is better than each',
     'Yes: attention over-fits more',

@@ -163,7 +163,8 @@ def declarations(choice: parts.Choice) -> list[str]:
     if name == 'differentiable' or not isinstance(usual, bool):
       continue
     if value != usual:
-      found.append(f'`{name}={value}`: {_text(meanings.get(name, ""))}')
+      meaning = _text(meanings.get(name, ''))
+      found.append(f'declares `{name}={value}`: {meaning}')
   return found
 
 

@@ -362,8 +362,8 @@ def _table(
   columns = [c for c in columns if any(c.key in e['figures'] for e in entries)]
   bold, caption = _tested(entries, columns)
   rows = [
-    [head, *(c.head for c in columns), 'seeds', 'command'],
-    ['---', *('---:' for _ in columns), '---:', '---'],
+    [head, *(c.head for c in columns), 'on', 'seeds', 'command'],
+    ['---', *('---:' for _ in columns), '---:', '---:', '---'],
   ]
   for entry in entries:
     link = f'[{_cell(entry["label"])}](results/{entry["name"]}.json)'
@@ -373,9 +373,17 @@ def _table(
       for text, column in zip(numbers, columns, strict=True)
     ]
     command = f'`{_cell(entry["command"])}`'
-    rows.append([link, *numbers, str(len(entry['seeds'])), command])
+    device = machine(entry['hardware']).partition(' of ')[0]
+    rows.append([link, *numbers, device, _repeated(entry), command])
   table = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
   return f'{table}\n\n{caption}' if caption else table
+
+
+def _repeated(entry: Mapping) -> str:
+  """How many seeds, or folds of one seed, a row is the mean of."""
+  count = len(entry['seeds'])
+  folds = count > 1 and len(set(entry['seeds'])) == 1
+  return f'{count} folds' if folds else str(count)
 
 
 def _tested(

@@ -77,7 +77,10 @@ def _losing(cells: Cells) -> str:
   if one < _KEEPS:
     return 'Neither loses long sentences, one fixed vector falls a little more'
   if other < _KEEPS:
-    return 'Yes: one fixed vector loses long sentences and attention does not'
+    return (
+      'Yes: of the lengths that were trained, one fixed vector loses the long '
+      'ones and attention does not'
+    )
   return 'In part: both lose long sentences, one fixed vector more of them'
 
 

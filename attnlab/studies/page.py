@@ -112,7 +112,7 @@ def made(entries: Mapping[str, Mapping[str, Any]], shown: Sequence[str]) -> str:
   text = tables.markdown_text
   machines = dict.fromkeys(results.machine(e['hardware']) for e in every)
   versions = dict.fromkeys(
-    f'Python {e["python"]}, '
+    f'commit {(e["commit"] or "unknown")[:10]}, Python {e["python"]}, '
     + ', '.join(f'{name} {v}' for name, v in e['versions'].items())
     for e in every
   )

@@ -217,7 +217,7 @@ class Ray:
       import ray
     except ModuleNotFoundError as error:
       raise errors.UserError(
-        "engine='ray' needs the extra ray: pip install 'attnlab[ray]'"
+        "engine='ray' needs the extra ray: pip install -e '.[sweep,ray]'"
       ) from error
     _importable()
     self._ray = ray
@@ -348,7 +348,7 @@ class Slurm:
       import submitit
     except ModuleNotFoundError as error:
       raise errors.UserError(
-        "engine='slurm' needs the extra slurm: pip install 'attnlab[slurm]'"
+        "engine='slurm' needs the extra slurm: pip install -e '.[sweep,slurm]'"
       ) from error
     _importable()
     self._submitit = submitit

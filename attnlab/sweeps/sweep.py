@@ -91,7 +91,7 @@ def check_extra() -> None:
     import optuna  # noqa: F401
   except ModuleNotFoundError as error:
     raise errors.UserError(
-      "sweep needs the extra sweep: pip install 'attnlab[sweep]'"
+      "sweep needs the extra sweep: pip install -e '.[sweep]'"
     ) from error
 
 

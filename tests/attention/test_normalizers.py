@@ -15,7 +15,7 @@ import pytest
 from attnlab import attention
 
 normalizers = attention.normalizers
-REASON = 'a differential test against torch; install attnlab[bench]'
+REASON = 'a differential test against torch; install .[bench]'
 ALPHAS = (1.0, 1.01, 1.25, 1.5, 1.8, 2.0)
 
 

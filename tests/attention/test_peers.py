@@ -9,7 +9,7 @@ import pytest
 from attnlab import attention
 
 B, H, T, S, D = 2, 2, 3, 4, 6
-REASON = 'a differential test against torch; install attnlab[bench]'
+REASON = 'a differential test against torch; install .[bench]'
 
 scaled_dot = attention.compose(
   score=attention.scores.scaled_dot(),

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import pathlib
 import re
 import shlex
@@ -322,8 +323,9 @@ def test_main_writes_the_pages(tmp_path, monkeypatch, capsys):
   assert not picture.exists()
 
 
-def test_the_guide_runs():
+def test_the_guide_runs(tmp_path, monkeypatch):
   """Its blocks are one program."""
+  monkeypatch.chdir(tmp_path)
   text = (DOCS / 'guide.md').read_text(encoding='utf-8')
   blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
   assert len(blocks) >= 4
@@ -335,6 +337,9 @@ def test_the_guide_runs():
     if out.weights is not None:
       sums = np.asarray(out.weights.sum(axis=-1))
       np.testing.assert_allclose(sums, 1, rtol=1e-5)
+  assert (tmp_path / 'runs' / 'mine' / 'summary.json').exists()
+  assert names['answer'].text in ('negative', 'positive')
+  assert names['answer'].weights.shape == (1, 9)
   # The score of the guide is the kernel of the paper.
   kernel = names['gaussian'](width=2.0)
   query = jax.random.normal(jax.random.key(1), (3, 4))
@@ -342,12 +347,23 @@ def test_the_guide_runs():
   np.testing.assert_allclose(np.diagonal(got), -4 / 8, rtol=1e-5)
 
 
-@pytest.mark.parametrize('page', ['docs/guide.md', 'README.md', 'launch.py'])
+@pytest.mark.parametrize(
+  'page',
+  [
+    'README.md',
+    'docs/data.md',
+    'docs/guide.md',
+    'experiments/documents.py',
+    'experiments/sentiment.py',
+    'experiments/translation.py',
+    'launch.py',
+  ],
+)
 def test_the_commands_of_a_page_can_be_given(page):
   """Flags, experiments, settings and spaces; none of them is run."""
   text = (DOCS.parent / page).read_text(encoding='utf-8').replace('\\\n', ' ')
   found = re.findall(r'^ *python launch\.py.*$', text, re.MULTILINE)
-  assert len(found) >= 8
+  assert len(found) >= 3
   for command in found:
     words = shlex.split(command.replace('$i', '0').rstrip('& '))
     overrides, rest = launch.split_overrides(words[2:])
@@ -378,8 +394,39 @@ def test_every_figure_is_explained():
   assert not {name for name in figures if f'`{name}`' not in text}
 
 
-def test_the_guide_links_to_files_that_are_there():
-  for page in ('guide', 'numbers', 'catalogue', 'support'):
-    text = (DOCS / f'{page}.md').read_text(encoding='utf-8')
-    for target in re.findall(r'\]\(([^#)]+?)\)', text):
-      assert (DOCS / target).exists(), f'{page}.md: {target}'
+def test_every_setting_is_explained():
+  """Each setting of each experiment, and nothing else."""
+  text = (DOCS / 'settings.md').read_text(encoding='utf-8')
+  told = set()
+  for row in re.findall(r'^\| (`.*?) \|', text, re.MULTILINE):
+    told |= set(re.findall('`([^`]*)`', row))
+  there = set()
+  for name, path in configs.experiments().items():
+    source = path.read_text(encoding='utf-8')
+    words = re.findall(r'^(?:VARIANTS|POOLS|SIZES) = (\(.*\))$', source, re.M)
+    assert len(words) == 2
+    for arg in itertools.chain(*map(ast.literal_eval, words)):
+      config = configs.load(f'{name}:{arg}')
+      there |= configs.flat(configs.to_data(config)).keys()
+  assert told == there
+
+
+PAGES = sorted(path.relative_to(DOCS.parent) for path in DOCS.glob('**/*.md'))
+
+
+@pytest.mark.parametrize('page', ['README.md', *map(str, PAGES)])
+def test_links_lead_to_what_is_there(page):
+  path = DOCS.parent / page
+  for target in re.findall(r'\]\(([^)]+)\)', path.read_text(encoding='utf-8')):
+    if target.startswith('http'):
+      continue
+    name, _, anchor = target.partition('#')
+    to = path.parent / name if name else path
+    assert to.exists(), target
+    if anchor:
+      text = to.read_text(encoding='utf-8')
+      made = [
+        re.sub(r'[^\w -]', '', head.lower()).replace(' ', '-')
+        for head in re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+      ]
+      assert anchor in made or f'<a id="{anchor}">' in text, target

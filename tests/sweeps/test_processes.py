@@ -252,8 +252,8 @@ def test_a_worker_that_cannot_start_is_one_line(monkeypatch, tmp_path):
     (['--sweep=seed=0..1', '--config=translation'], 'one --config'),
     (['--sweep=seed=0..1', '--config.seed=3'], 'also set by --config.seed'),
     (['--workers=2'], '--sweep, which is missing'),
-    (['--sweep=seed=0..1', '--engine=ray'], "'attnlab[ray]'"),
-    (['--sweep=seed=0..1', '--engine=slurm'], "'attnlab[slurm]'"),
+    (['--sweep=seed=0..1', '--engine=ray'], "'.[sweep,ray]'"),
+    (['--sweep=seed=0..1', '--engine=slurm'], "'.[sweep,slurm]'"),
   ],
 )
 def test_flags(words, told, capsys, monkeypatch, tmp_path):
@@ -272,7 +272,7 @@ def test_without_the_extra(capsys, monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, 'optuna', None)
   words = ['launch.py', '--config=sentiment:smoke', '--sweep=seed=0..1']
   assert launch.main(words) == 2
-  assert "'attnlab[sweep]'" in capsys.readouterr().err
+  assert "'.[sweep]'" in capsys.readouterr().err
 
 
 def test_a_dry_run_lists_the_commands(capsys, tmp_path, monkeypatch):
