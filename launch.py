@@ -33,6 +33,7 @@ first. --config.a.b=value sets a value of every config that is named;
 
 from collections.abc import Sequence
 import functools
+import os
 import pathlib
 import sys
 import textwrap
@@ -49,6 +50,17 @@ _MAIN = (
   'experiments/translation.py:no_attention',
 )
 
+# Flags that name files and folders.
+_PLACES = (
+  'workdir',
+  'report',
+  'out',
+  'input',
+  'output',
+  'attention',
+  'alignments',
+  'reverse',
+)
 _FLAGS = flags.FlagValues()
 flags.DEFINE_multi_string(
   'config',
@@ -309,6 +321,12 @@ def _parse(argv: list[str]) -> flags.FlagValues:
     raise errors.UserError(
       f'{rest[1]!r} is not a flag: flags start with -- (see --help)'
     )
+  for name in _PLACES:  # a shell leaves the ~ of --workdir=~/runs as it is
+    place = _FLAGS[name].value
+    if isinstance(place, str):
+      _FLAGS[name].value = os.path.expanduser(place)
+    elif place:
+      _FLAGS[name].value = [os.path.expanduser(each) for each in place]
   return _FLAGS
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import pathlib
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from attnlab import errors
 
@@ -81,19 +81,30 @@ def inputs(prompt: str | None, path: str | None) -> Iterator[str]:
     UserError: the file cannot be read.
   """
   if prompt is not None:
+    if not prompt.isascii() and any('\ud800' <= c <= '\udfff' for c in prompt):
+      raise errors.UserError('prompt is not UTF-8')
     return iter([prompt])
   if path is None:
     if sys.stdin.isatty():
       print('one input a line; Ctrl-D ends', file=sys.stderr)
-    return (line.rstrip('\r\n') for line in sys.stdin)
+    return _typed(sys.stdin)
   text = read_text(pathlib.Path(path), f'input={path!r}')
   return iter(text.removesuffix('\n').split('\n')) if text else iter(())
+
+
+def _typed(file: TextIO) -> Iterator[str]:
+  try:
+    for number, line in enumerate(file):
+      line = line.rstrip('\r\n')
+      yield line if number else line.removeprefix('\ufeff')
+  except UnicodeDecodeError as error:
+    raise errors.UserError(f'stdin is not UTF-8: {error.reason}') from error
 
 
 def read_text(path: pathlib.Path, name: str) -> str:
   """Returns the text of a file that the user named, or raises UserError."""
   try:
-    return path.read_text('utf-8')
+    return path.read_text('utf-8-sig')
   except OSError as error:
     raise errors.UserError(
       f'{name} cannot be read: {error.strerror or error}'

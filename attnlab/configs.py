@@ -136,6 +136,10 @@ def load(spec: str) -> ml_collections.ConfigDict:
   get_config = getattr(_import_file(path), 'get_config', None)
   if not callable(get_config):
     raise errors.UserError(f'config={name!r} has no function get_config')
+  if arg and not inspect.signature(get_config).parameters:
+    raise errors.UserError(
+      f'config={spec!r}: its get_config takes no argument: --config={name}'
+    )
   config = get_config(arg) if arg else get_config()
   if not isinstance(config, ml_collections.ConfigDict):
     raise errors.UserError(
@@ -162,6 +166,24 @@ def from_data(data: Mapping[str, Any]) -> ml_collections.ConfigDict:
     data, convert_dict=True, allow_dotted_keys=False
   )
   return config.lock()
+
+
+class Section(dict):
+  """Plain data in which a setting that is missing is a UserError."""
+
+  def __init__(self, data: Mapping[str, Any], path: str = ''):
+    self._path = path
+    super().__init__(
+      {
+        key: Section(value, f'{path}{key}.')
+        if isinstance(value, Mapping)
+        else value
+        for key, value in data.items()
+      }
+    )
+
+  def __missing__(self, key: str):
+    raise errors.UserError(f'{self._path}{key} is missing from the config')
 
 
 def to_data(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,8 +63,6 @@ def run(
     last = config.get('seed', 0) + args.seeds - 1
     errors.check_number('seed', last, 0, 2**31 - 1)
   folders = workdirs.directories(args.workdir, list(loaded), overrides)
-  from rich.console import Console
-
   from attnlab import tasks, training
   from attnlab.report import compare
   from attnlab.training import side_by_side
@@ -83,7 +81,7 @@ def run(
       )
     except training.Stopped as stopped:
       return 128 + stopped.number
-    Console().print(compare.over_seeds(dict(zip(names, found, strict=True))))
+    compare.show(compare.over_seeds(dict(zip(names, found, strict=True))))
   return 0
 
 

@@ -105,15 +105,18 @@ def _use(
     'average': args.average or 1,
     'overrides': dict(overrides),
   }
+  own = args.step is None and not args.average and not overrides
   if args.mode == 'measure':
-    path, text = _measure(args, config, task, workdir, about)
+    path, text = _measure(args, config, task, workdir, about, own)
   else:
-    path, text = _evaluate(task, workdir, about)
+    path, text = _evaluate(task, workdir, about, own)
   title = f'{workdir}, {_which(step, args.average)}'
   print(f'{title}\n{text}\n{path}' if alone else f'{title}: {path}')
 
 
-def _measure(args, config, task, workdir, about) -> tuple[pathlib.Path, str]:
+def _measure(
+  args, config, task, workdir, about, own
+) -> tuple[pathlib.Path, str]:
   from attnlab.report import measuring
   from attnlab.training import costs
 
@@ -136,16 +139,18 @@ def _measure(args, config, task, workdir, about) -> tuple[pathlib.Path, str]:
     alignments=args.alignments,
     other=other,
     costs=functools.partial(costs.by_length, config, task, lengths),
+    predictions=workdir if own else None,
     **about,
   )
   values = {k: v for k, v in record.items() if '/' in k}
   return workdir / measuring.FILE, measuring.table(values, record['signatures'])
 
 
-def _evaluate(task, workdir, about) -> tuple[pathlib.Path, str]:
+def _evaluate(task, workdir, about, own) -> tuple[pathlib.Path, str]:
   from attnlab import training
 
-  values = training.evaluate(task, workdir)
+  # What lies in the directory itself is of summary.json.
+  values = training.evaluate(task, workdir if own else workdir / 'evaluation')
   path = workdir / 'evaluation.json'
   record = {**values, **about, 'signatures': dict(task.signatures)}
   path.write_text(json.dumps(record, indent=2) + '\n')
@@ -177,6 +182,8 @@ def _restore(
   from attnlab import tasks, training
   from attnlab.training import export
 
+  # The parameters are restored: no file of vectors has to start them.
+  config = {**configs.to_data(config), 'vectors': ''}
   task = tasks.build(config, None if with_data else workdir)
   if not export.is_export(workdir):
     return task, training.restore(

@@ -1,5 +1,6 @@
 """The command line: what it runs, and one line for what is wrong."""
 
+import io
 import json
 import os
 import pathlib
@@ -320,3 +321,39 @@ def test_wrong_flag_in_a_process():
   assert done.returncode == 2
   assert 'Did you mean: workdir' in done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_the_users_own_folder(toy, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  assert run(f'--config={toy}', '--workdir=~/run') == 0
+  assert (tmp_path / 'home' / 'run' / 'summary.json').exists()
+  assert not (tmp_path / '~').exists()
+
+
+def test_an_experiment_without_arguments(tmp_path, capsys):
+  path = tmp_path / 'plain.py'
+  path.write_text(TOY.replace("get_config(arg='')", 'get_config()'))
+  assert run(f'--config={path}:other') == 2
+  assert 'its get_config takes no argument' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('lines', 'seen'),
+  [(b'\xef\xbb\xbfone two\n', 'owt eno'), (b'\xff\n', None)],
+)
+def test_bytes_on_stdin(toy, tmp_path, monkeypatch, capsys, lines, seen):
+  assert run(f'--config={toy}', '--workdir=run') == 0
+  capsys.readouterr()
+  words = '--mode=predict', '--workdir=run'
+  stdin = io.TextIOWrapper(io.BytesIO(lines), 'utf-8', 'strict')
+  monkeypatch.setattr(sys, 'stdin', stdin)
+  assert run(*words) == (0 if seen else 2)
+  if not seen:
+    assert 'stdin is not UTF-8' in capsys.readouterr().err
+    assert run(*words, '--prompt=a\udcff') == 2
+    assert 'prompt is not UTF-8' in capsys.readouterr().err
+    return
+  assert capsys.readouterr().out == f'{seen}\n'
+  (tmp_path / 'in').write_bytes(lines)
+  assert run(*words, '--input=in') == 0
+  assert capsys.readouterr().out == f'{seen}\n'

@@ -23,7 +23,7 @@ PyTree = core.PyTree
 # Scores in a block: more do not stay in the cache, fewer make small products.
 _FLOATS = 2**20
 # Fewer queries than these make small products, however many keys there are.
-_ROWS = 8
+_ROWS = 32
 # Parts of the queries that may each see keys of their own; every one is
 # compiled.
 _PARTS = 8
@@ -58,11 +58,18 @@ def in_blocks(mechanism: core.Attention, *, rows: int = 0) -> core.Attention:
   Args:
     mechanism: any.
     rows: how many queries a block has; 0 chooses.
+
+  Raises:
+    ValueError: rows is negative.
   """
+  if rows < 0:
+    raise ValueError(f'in_blocks({rows=}): it must be 0 or more')
   if refusal(mechanism):
     return mechanism
 
   def apply(params, query, memory, *, state=(), **arguments):
+    if not (query.shape[0] and jax.tree.leaves(memory.value)[0].shape[-2]):
+      return mechanism.apply(params, query, memory, state=state, **arguments)
     del state
 
     def pick(out, scores, block):

@@ -168,6 +168,14 @@ def compose(
 
   def rate(params, query, prepared, mask, bias, state, rng, place):
     """Queries [T, Q] -> scores [T, S], what may be seen, the window or None."""
+    if bias is not None:
+      if normalizer.nonnegative:
+        raise ValueError(
+          'bias may be negative, which this normaliser does not allow: the '
+          'nearest is normalizer=smooth; a mask hides keys'
+        )
+      mask, bias = finite(mask, bias)
+      mask = jnp.broadcast_to(mask, (query.shape[0], mask.shape[-1]))
     before = () if score.init_state is None else (state['score'], mask)
     scores = pairs.by_keys(
       score, _own(params, 'score'), query, prepared, *before
@@ -287,6 +295,12 @@ def compose(
     parts=Parts(score, normalizer, locality, position),
     read=lambda params, weights, memory: read(weights, memory.value),
   )
+
+
+def finite(mask: Array | None, bias: Array) -> tuple[Array, Array]:
+  """A bias of -inf hides a key: what may be seen, and the bias without it."""
+  seen = bias > -jnp.inf
+  return seen if mask is None else seen & mask, jnp.where(seen, bias, 0)
 
 
 def _own(params: PyTree, part: str) -> PyTree:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import difflib
 import math
+import operator
 from typing import Any
 
 import jax
@@ -39,13 +40,14 @@ def attend(
   Args:
     mechanism: from `compose` or another function of this package.
     params: of `mechanism.init`, shared by all leading axes.
-    query: [..., T, Q].
+    query: [..., T, Q], of a floating dtype, as key and value.
     key: [..., S, K], with the leading axes of the query.
     value: [..., S, V], likewise.
     mask: a function of positions from `attention.masks`, or booleans that
       broadcast to [..., T, S]; True = may attend. None: everything is seen.
-    bias: added to the scores, broadcasts to [..., T, S].
-    state: the alignment that the step before left; None starts anew.
+    bias: added to the scores, broadcasts to [..., T, S]; -inf hides a key.
+    state: the alignment that the step before left, with the leading axes of
+      the query; None starts anew.
     rng: for mechanisms that draw. By blocks, the draws are others.
     query_start: the position of the first query, for whatever compares
       positions: step t of a decoder is `query[..., t:t+1, :]` at
@@ -79,21 +81,24 @@ def attend(
   if bias is not None:
     bias = _check_bias(bias, (*lead, length, size))
   _check_statistics(statistics, mechanism)
+  query_start = _plain(query_start)
   weights = math.prod(lead) * length * size
-  inputs = (mechanism, query, mask, bias, statistics, query_start)
-  way = _way(implementation, weights, *inputs)
+  inputs = (query, key, value, mask, bias, query_start)
+  way = _way(implementation, weights, mechanism, statistics, *inputs)
   if way == 'fused':
-    context = _fused(mechanism, query, key, value, mask, bias, query_start)
+    context = _fused(mechanism, *inputs)
     return core.AttentionOutput(context, None, (), {})
-  if state is None:
-    state = core.init_states(mechanism, lead, size)
+  start = core.init_states(mechanism, lead, size)
+  state = start if state is None else _check_state(state, start)
   if rng is not None and lead:
     rng = jax.random.split(rng, lead)
   heads = lead[1] if len(lead) > 1 else 1
   shared = (None, None)
   if way == 'dense':
-    if mask is not None:
-      mask = masks.dense(mask, lead, length, size, query_start)
+    if isinstance(mask, masks.Mask):  # heads inside may see different keys
+      shared, mask = (mask, None), None
+    elif mask is not None:
+      mask = masks.dense(mask, lead, length, size)
     if bias is not None:
       bias = jnp.broadcast_to(bias, (*lead, length, size))
   else:  # nothing of [T, S] is made that is not there
@@ -105,7 +110,8 @@ def attend(
     place = core.Place(batch, head, heads, query_start)
     memory = mechanism.prepare(params, key, value)
     if way == 'dense':
-      arguments = dict(mask=mask, bias=bias, rng=rng, place=place)
+      seen = shared[0] if mask is None else mask
+      arguments = dict(mask=seen, bias=bias, rng=rng, place=place)
       out = mechanism.apply(params, query, memory, state=state, **arguments)
       found = {}
       if statistics:
@@ -186,7 +192,16 @@ def _example(array, lead: tuple[int, ...], index: tuple[Array, ...]):
 
 
 def _way(
-  implementation, weights, mechanism, query, mask, bias, statistics, query_start
+  implementation,
+  weights,
+  mechanism,
+  statistics,
+  query,
+  key,
+  value,
+  mask,
+  bias,
+  query_start,
 ) -> str:
   """The implementation that is meant, or ValueError."""
   if implementation not in WAYS:
@@ -198,8 +213,8 @@ def _way(
     return 'dense'
   refused = {
     'blockwise': blockwise.refusal(mechanism),
-    'linear': linear.refusal(mechanism, query, mask, bias, query_start),
-    'fused': _fused_refusal(mechanism, query),
+    'linear': linear.refusal(mechanism, query, key, mask, bias, query_start),
+    'fused': _fused_refusal(mechanism, query, key, value, bias),
   }
   if statistics:
     for way in ('linear', 'fused'):
@@ -212,16 +227,15 @@ def _way(
       return 'dense'
     if not refused['linear']:
       return 'linear'
-    half = query.dtype in (jnp.bfloat16, jnp.float16)
-    kernel = half and jax.default_backend() == 'gpu'
-    return 'fused' if kernel and not refused['fused'] else 'blockwise'
+    fused = _has_kernel(query, key) and not refused['fused']
+    return 'fused' if fused else 'blockwise'
   if refused[implementation]:
     raise ValueError(f'attend({implementation=}): {refused[implementation]}')
   return implementation
 
 
-def _fused_refusal(mechanism: core.Attention, query: Array) -> str:
-  """Why `_fused` is not for a mechanism; empty if it is."""
+def _fused_refusal(mechanism, query, key, value, bias) -> str:
+  """Why `_fused` is not for a mechanism and its arrays; empty if it is."""
   parts = mechanism.parts
   if (
     parts is None
@@ -231,15 +245,38 @@ def _fused_refusal(mechanism: core.Attention, query: Array) -> str:
     or parts.position is not None
   ):
     return (
-      'a softmax of dot products alone has such a kernel; the nearest is '
-      "implementation='blockwise'"
+      'a softmax of dot products alone has such a kernel, its heads on a '
+      "leading axis; the nearest is implementation='blockwise'"
     )
   if query.ndim > 4:
     return (
-      f'query has {query.ndim - 2} leading axes, a batch and heads at most; '
+      f'query has {query.ndim - 2} leading axes, and the kernel a batch and '
+      "heads; the nearest is implementation='blockwise'"
+    )
+  if value.shape[-1] != query.shape[-1] or key.shape[-1] != query.shape[-1]:
+    return (
+      f'the kernel needs equal depths, and these are {query.shape[-1]}, '
+      f'{key.shape[-1]} and {value.shape[-1]} of query, key and value; the '
+      "nearest is implementation='blockwise'"
+    )
+  kinds = [
+    array.dtype for array in (query, key, value, bias) if array is not None
+  ]
+  if any(kind != query.dtype for kind in kinds):
+    return (
+      'the kernel needs query, key, value and bias of one dtype, and these are '
+      f'{", ".join(map(str, kinds))}; '
       "the nearest is implementation='blockwise'"
     )
   return ''
+
+
+def _has_kernel(query: Array, key: Array) -> bool:
+  """Whether cuDNN has a kernel for such arrays, gradients included."""
+  half = query.dtype in (jnp.bfloat16, jnp.float16)
+  depth, lengths = query.shape[-1], (query.shape[-2], key.shape[-2])
+  fits = depth % 8 == 0 and depth <= 128 and not any(n % 2 for n in lengths)
+  return half and fits and jax.default_backend() == 'gpu'
 
 
 def _fused(mechanism, query, key, value, mask, bias, query_start) -> Array:
@@ -256,20 +293,20 @@ def _fused(mechanism, query, key, value, mask, bias, query_start) -> Array:
   seen = None
   if mask is not None:
     mask = masks.dense(mask, lead, length, size, query_start)
+  if bias is not None:
+    mask, bias = core.finite(mask, bias)
+    mask = jnp.broadcast_to(mask, (*lead, length, size))
+    bias = wrap(jnp.broadcast_to(bias, mask.shape))
+  if mask is not None:
     seen = mask.any(axis=-1, keepdims=True)
     # A row without keys is given all of them, and is then left out.
     mask = wrap(mask | ~seen)
-  if bias is not None:
-    bias = jnp.broadcast_to(bias, (*lead, length, size))
-    bias = wrap(bias.astype(query.dtype))
-  half = query.dtype in (jnp.bfloat16, jnp.float16)
-  kernel = half and jax.default_backend() == 'gpu'
   context = jax.nn.dot_product_attention(
     *(turn(x) for x in (query, key, value)),
     bias=bias,
     mask=mask,
     scale=scale,
-    implementation='cudnn' if kernel else 'xla',
+    implementation='cudnn' if _has_kernel(query, key) else 'xla',
   )
   context = context.swapaxes(1, 2).reshape(*lead, length, value.shape[-1])
   return context if seen is None else jnp.where(seen, context, 0)
@@ -303,6 +340,10 @@ def _check(query: Array, key: Array, value: Array):
         f'{name} has shape {jnp.shape(array)}: [..., length, '
         'depth] was expected'
       )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+      raise ValueError(
+        f'{name} has dtype {array.dtype}: a floating one was expected'
+      )
   for name, array in (('key', key), ('value', value)):
     if array.shape[:-2] != query.shape[:-2]:
       raise ValueError(
@@ -315,6 +356,24 @@ def _check(query: Array, key: Array, value: Array):
       'they must be equal'
     )
   return query.shape[:-2], query.shape[-2], key.shape[-2]
+
+
+def _plain(start: Array | int) -> Array | int:
+  """A whole number of any type as an int; traced ones stay as they are."""
+  try:
+    return operator.index(start)
+  except (TypeError, jax.errors.JAXTypeError):
+    return start
+
+
+def _check_state(state: PyTree, start: PyTree) -> PyTree:
+  shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+  if shapes(state) != shapes(start):
+    raise ValueError(
+      f'state has shapes {shapes(state)}, but those of this mechanism, with '
+      f'the leading axes of the query and its keys, are {shapes(start)}'
+    )
+  return state
 
 
 def _check_bias(bias: Array, shape: tuple[int, ...]) -> Array:

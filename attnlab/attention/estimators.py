@@ -220,8 +220,9 @@ def running_mean(*, decay: float = 0.9) -> Baseline:
 def learned(*, rate: float = 0.1) -> Baseline:
   """A linear function of the logits, b = w . z + c, that follows the losses.
 
-  It learns by steps on (l - b)^2, each divided by ||z||^2 + 1 so that none is
-  too long (Mnih et al. 2014 read it off the state of the network instead).
+  z counts as 0 for masked keys. It learns by steps on (l - b)^2, each divided
+  by ||z||^2 + 1 so that none is too long (Mnih et al. 2014 read it off the
+  state of the network instead).
 
   Args:
     rate: from above 0 to 1, which would fit every loss at once.
@@ -231,6 +232,7 @@ def learned(*, rate: float = 0.1) -> Baseline:
 
   def features(logits, state):
     one = jnp.ones_like(logits[..., :1])
+    logits = jnp.where(logits > jnp.finfo(logits.dtype).min, logits, 0)
     return jnp.concatenate([logits, one]).astype(state.dtype)
 
   def value(state, logits, losses, loss):

@@ -67,7 +67,8 @@ def multi_head(
   def split(name, inputs, params):
     """[N, D] -> [H, N, head_dim], as one product for all heads."""
     outputs = scores.project(name, inputs, params[name])
-    outputs = outputs.reshape(inputs.shape[0], num_heads, -1)
+    depth = outputs.shape[-1] // num_heads
+    outputs = outputs.reshape(inputs.shape[0], num_heads, depth)
     return jnp.moveaxis(outputs, -2, 0)
 
   def prepare(params, key, value):
@@ -132,7 +133,8 @@ def multi_head(
 
   def join(params, contexts):
     """[H, T, head_dim] -> [T, out_dim]."""
-    joined = jnp.moveaxis(contexts, 0, -2).reshape(contexts.shape[1], -1)
+    _, length, depth = contexts.shape
+    joined = jnp.moveaxis(contexts, 0, -2).reshape(length, num_heads * depth)
     return joined @ params['out'].astype(joined.dtype)
 
   read, inner = None, mechanism.read

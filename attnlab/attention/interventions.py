@@ -57,11 +57,7 @@ def replace(mechanism: core.Attention, change: Change) -> core.Attention:
       rng=rng,
       place=place,
     )
-    shape = out.weights.shape
-    visible = masks.at(mask, shape[-2], shape[-1], place)
-    if visible is None:
-      visible = jnp.ones(shape, jnp.bool_)
-    visible = jnp.broadcast_to(visible, shape)
+    visible = _visible(mask, out.weights.shape, place)
     weights = change(out.weights, visible, place).astype(out.weights.dtype)
     weights = jnp.where(visible, weights, 0)
     context = read(params, weights, memory).astype(out.context.dtype)
@@ -69,6 +65,19 @@ def replace(mechanism: core.Attention, change: Change) -> core.Attention:
 
   # Faster ways of the same parts would not know of the change.
   return mechanism._replace(apply=apply, parts=None)
+
+
+def _visible(mask, shape: tuple[int, ...], place: core.Place) -> Array:
+  """A mask on all weights, [T, S] or a row of heads before them."""
+  if mask is None:
+    return jnp.ones(shape, jnp.bool_)
+  *heads, length, size = shape
+  if heads and isinstance(mask, masks.Mask):
+    of = lambda head: masks.at(
+      mask, length, size, place._replace(head=head, heads=heads[0])
+    )
+    return jax.vmap(of)(jnp.arange(heads[0]))
+  return jnp.broadcast_to(masks.at(mask, length, size, place), shape)
 
 
 def own(weights: Array, visible: Array, place: core.Place) -> Array:
@@ -126,7 +135,9 @@ def erased(share: Array | float, rng: Array | None = None) -> Change:
     rank = jnp.where(visible, rank, -2.0).astype(weights.dtype)
     order = jnp.argsort(jnp.argsort(-rank, axis=-1), axis=-1)
     seen = jnp.sum(visible, axis=-1, keepdims=True)
-    count = jnp.maximum(jnp.ceil(share * seen.astype(jnp.float32)), 1)
+    # 0.3 of 100 is 30, whatever the last bits of their product.
+    part = share * seen.astype(jnp.float32)
+    count = jnp.maximum(jnp.ceil(part - 1e-6 * part), 1)
     left = jnp.where(order.astype(jnp.float32) < count, 0, weights)
     total = jnp.sum(left, axis=-1, keepdims=True)
     before = jnp.sum(weights, axis=-1, keepdims=True)
@@ -156,7 +167,8 @@ def tilted(slopes: Array) -> Change:
 
 
 def _draw(rng: Array, weights: Array, place: core.Place) -> Array:
-  """Numbers from 0 to 1 of the weights' shape, others for each example."""
+  """Numbers from 0 to 1 of the weights' shape, others for each place."""
   rng = jax.random.fold_in(rng, place.batch)
+  rng = jax.random.fold_in(rng, place.head)
   rng = jax.random.fold_in(rng, place.query)
   return jax.random.uniform(rng, weights.shape, weights.dtype)

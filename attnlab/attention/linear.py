@@ -66,8 +66,10 @@ def attend(
     sums = _causal(query, key, value, place.query - place.key)
   else:
     sums = query @ (key.T @ value)
-  total = sums[:, -1:]
-  context = sums[:, :-1] / jnp.where(total == 0, 1, total)
+  # Twice: the square of a small sum would be 0, and the gradient infinite.
+  some = lambda total: jnp.where(total == 0, 1, total)
+  sums = sums / jax.lax.stop_gradient(some(sums[:, -1:]))
+  context = sums[:, :-1] / some(sums[:, -1:])
   return context.astype(memory.value.dtype)
 
 
@@ -100,6 +102,7 @@ def _causal(query: Array, key: Array, value: Array, start: int) -> Array:
 def refusal(
   mechanism: core.Attention,
   query: Array,
+  key: Array,
   mask: masks.Mask | Array | None,
   bias: Array | None,
   query_start: Array | int,
@@ -115,7 +118,13 @@ def refusal(
   ):
     return (
       'only score=kernel with normalizer=proportional has sums in place of '
-      "weights; the nearest for any other is implementation='blockwise'"
+      'weights, its heads on a leading axis; the nearest for any other is '
+      "implementation='blockwise'"
+    )
+  if query.shape[-1] != key.shape[-1]:
+    return (
+      f'query has depth {query.shape[-1]} and key {key.shape[-1]}: the kernel '
+      'needs equal depths'
     )
   if bias is not None:
     return "a bias is of weights; the nearest is implementation='blockwise'"

@@ -141,7 +141,8 @@ def local_hard(*, half_width: int = 10) -> Locality:
   def apply(params, query, scores, mask, rows, rng):
     del params, query, rows
     chosen, log_prob = normalizers.draw(scores, mask, rng)
-    centre = jnp.argmax(chosen, axis=1)
+    places = jnp.arange(scores.shape[1])[None, :]
+    centre = jnp.sum(jnp.where(chosen > 0, places, 0), axis=1)
     near = _near(centre, scores.shape[1], half_width)
     return Window(near, None, {'centre': centre, 'log_prob': log_prob})
 
@@ -163,7 +164,8 @@ def _lengths(mask: Array | None, length: int, size: int) -> Array:
   """One plus the last visible key of each row: [T, S] or None -> [T]."""
   if mask is None:
     return jnp.full((length,), size)
-  return jnp.max(jnp.where(mask, jnp.arange(1, size + 1)[None, :], 0), axis=1)
+  after = jnp.where(mask, jnp.arange(1, size + 1)[None, :], 0)
+  return jnp.max(after, axis=1, initial=0)
 
 
 def _check(name: str, least: int = 1, **settings: int):

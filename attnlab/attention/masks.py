@@ -15,6 +15,9 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
+# Positions are int32; nothing is as long as this.
+_MOST = 2**24
+
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
@@ -93,8 +96,10 @@ def window(*, left: int, right: int) -> Mask:
 
   Luong et al. 2015, section 3.2 (local-m) with left = right = D.
   """
-  if left < 0 or right < 0:
-    raise ValueError(f'window({left=}, {right=}): neither may be negative')
+  if not (0 <= left <= _MOST and 0 <= right <= _MOST):
+    raise ValueError(
+      f'window({left=}, {right=}): both must be from 0 to {_MOST}'
+    )
   return Mask(
     lambda b, h, i, j: (j >= i - left) & (j <= i + right),
     span=lambda first, last: (first - left, last + right + 1),
@@ -111,10 +116,10 @@ def dilated(*, window: int, step: int) -> Mask:
     window: how many keys on either side.
     step: the distance from one to the next, the paper's dilation d.
   """
-  if window < 0 or step < 1:
+  if window < 0 or step < 1 or window * step > _MOST:
     raise ValueError(
-      f'dilated({window=}, {step=}): window must be 0 or more and step 1 or '
-      'more'
+      f'dilated({window=}, {step=}): window must be 0 or more, step 1 or more, '
+      f'and their product at most {_MOST}'
     )
 
   def visible(b, h, i, j):
@@ -206,6 +211,12 @@ def segment(ids: Array, query_ids: Array | None = None) -> Mask:
 
 def _first(name: str, counts: Array) -> Mask:
   """Keys before a count, one for all or one a row of the batch."""
+  whole = jnp.issubdtype(counts.dtype, jnp.integer)
+  if counts.ndim > 1 or not whole:
+    raise ValueError(
+      f'{name} has {counts.dtype} of shape {counts.shape}: whole numbers of '
+      'shape [B] or () were expected'
+    )
 
   def visible(b, h, i, j):
     del h, i

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from attnlab.attention import arithmetic
+
 Array = jax.Array
 PyTree = Any
 
@@ -115,6 +117,12 @@ def proportional() -> Normalizer:
   def apply(scores, mask, rng):
     del rng
     scores = _hide(scores, mask)
+    # In units of the largest: the square of a small sum would be 0, and the
+    # gradient with it infinite.
+    top = jax.lax.stop_gradient(
+      jnp.max(scores, axis=-1, keepdims=True, initial=0)
+    )
+    scores = scores / jnp.where(top == 0, 1, top)
     total = jnp.sum(scores, axis=-1, keepdims=True)
     return scores / jnp.where(total == 0, 1, total), {}
 
@@ -232,7 +240,8 @@ def gumbel(*, temperature: float = 1.0) -> Normalizer:
   _check_temperature('gumbel', temperature)
 
   def apply(scores, mask, rng):
-    return _masked_softmax(_perturb(scores, rng) / temperature, mask), {}
+    weights = _masked_softmax(_perturb(scores, rng) / temperature, mask)
+    return weights.astype(scores.dtype), {}
 
   return Normalizer(apply)
 
@@ -250,9 +259,10 @@ def gumbel_st(*, temperature: float = 1.0) -> Normalizer:
   _check_temperature('gumbel_st', temperature)
 
   def apply(scores, mask, rng):
-    scores = _perturb(scores, rng)
-    hard = _choose(_fill(scores, mask), mask)
-    return _borrow(hard, _masked_softmax(scores / temperature, mask)), {}
+    moved = _perturb(scores, rng)
+    hard = _choose(_fill(moved, mask), mask)
+    weights = _borrow(hard, _masked_softmax(moved / temperature, mask))
+    return weights.astype(scores.dtype), {}
 
   return Normalizer(apply)
 
@@ -289,6 +299,7 @@ def draw(
     one; both are 0 in a row without a visible key.
   """
   chosen = _choose(_fill(_perturb(scores, rng), mask), mask)
+  chosen = chosen.astype(scores.dtype)
   filled = _fill(scores, mask)
   total = jax.nn.logsumexp(filled, axis=-1)
   log_prob = jnp.sum(jnp.where(chosen > 0, filled, 0), axis=-1) - total
@@ -359,9 +370,7 @@ def monotonic_hard() -> Normalizer:
     open_ = (jnp.cumsum(state, axis=-1) > 0) & (scores >= 0)
     if mask is not None:
       open_ = open_ & mask
-    first = jax.nn.one_hot(
-      jnp.argmax(open_, axis=-1), scores.shape[-1], dtype=scores.dtype
-    )
+    first = _choose(open_.astype(scores.dtype), None)
     return jnp.where(open_, first, 0), {}
 
   return _follow(apply)._replace(differentiable=False)
@@ -395,7 +404,9 @@ def _entmax(alpha: float, scores: Array) -> Array:
   with tau, is convex and bends little, so Newton's method on ||u||_r = 1 from
   tau = -1 never goes beyond the solution, and is there in a few steps.
   """
-  scaled = (scores - jnp.max(scores, axis=-1, keepdims=True)) * (alpha - 1)
+  least = jnp.finfo(scores.dtype).min
+  top = jnp.max(scores, axis=-1, keepdims=True, initial=least)
+  scaled = (scores - top) * (alpha - 1)
   power = 1 / (alpha - 1)
   # Sharp: tau may be near 0, and is kept as it is. Towards softmax it is near
   # -1, and tau + 1 is kept: u^r nears exp without a loss of digits.
@@ -454,14 +465,21 @@ _entmax.defvjp(_entmax_forward, _entmax_backward)
 
 
 def _perturb(scores: Array, rng: Array | None) -> Array:
-  """z + G: the argmax of it is a draw from softmax(z)."""
+  """z + G: the argmax of it is a draw from softmax(z).
+
+  In float32 at least: with fewer digits there are equals, and the first one of
+  them would be drawn too often.
+  """
   if rng is None:
     return scores
+  scores = scores.astype(arithmetic.wide(scores.dtype))
   return scores + jax.random.gumbel(rng, scores.shape, scores.dtype)
 
 
 def _choose(filled: Array, mask: Array | None) -> Array:
   """one_hot(argmax), without a gradient; 0 where nothing is visible."""
+  if not filled.shape[-1]:
+    return filled
   best = jnp.argmax(filled, axis=-1)
   return _hide(jax.nn.one_hot(best, filled.shape[-1], dtype=filled.dtype), mask)
 

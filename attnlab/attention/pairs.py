@@ -160,7 +160,8 @@ def by_keys(
   """
   leaves = jax.tree.leaves(prepared)
   size = leaves[0].shape[-2]
-  width = query.shape[0] * max(leaf.shape[-1] for leaf in leaves)
+  widest = max(score.wide, *(leaf.shape[-1] for leaf in leaves))
+  width = query.shape[0] * widest
   number = -(-size * width // _WIDE)
   if not score.wide or number < 2:
     return score.apply(params, query, prepared, *state)

@@ -36,7 +36,8 @@ class Score(NamedTuple):
     init_state: (source_length S) -> what a score that reads the alignments of
       earlier steps starts from; None for all others.
     update: (state, weights [S]) -> the next state.
-    wide: True where apply makes an array of [T, S, A]: the engine then builds
+    wide: above 0 where apply makes an array of [T, S, A], and A itself where
+      that is more than the depth of what is prepared: the engine then builds
       scores by blocks of keys, which needs every leaf of prepared to be
       row-wise in s and scores of a key to depend on that key alone.
     scale: (depth) -> c, where the score is c q.k of queries and keys as they
@@ -54,7 +55,7 @@ class Score(NamedTuple):
   nonnegative: bool = False
   init_state: Callable[[int], PyTree] | None = None
   update: Callable[[PyTree, Array], PyTree] | None = None
-  wide: bool = False
+  wide: int = 0
   scale: Callable[[int], float] | None = None
   features: Callable[[Array], Array] | None = None
   absolute: bool = False
@@ -129,7 +130,8 @@ def additive(*, hidden: int = 128) -> Score:
 
   W_q [Q, A], W_k [K, A], b [A], u [A]; W_k k + b is computed once per source.
 
-  Cost: B T S A tanh; memory B (T S + T A + S A).
+  Cost: B T S A tanh; memory B (T S + T A + S A). Above 2^17 tanh an example, it
+  has first derivatives alone, in reverse mode.
 
   Args:
     hidden: A, the width of the hidden layer.
@@ -237,7 +239,8 @@ def concat(*, hidden: int = 128) -> Score:
   Keras calls another mechanism "concat": w sum_d tanh(c (q_d + k_d)), without
   a matrix and without concatenation.
 
-  Cost: B T S A tanh; memory B (T S + T A + S A).
+  Cost: B T S A tanh; memory B (T S + T A + S A). Above 2^17 tanh an example, it
+  has first derivatives alone, in reverse mode.
 
   Args:
     hidden: A, the width of the hidden layer.
@@ -333,7 +336,7 @@ def mlp(*, widths: tuple[int, ...] = (128,), activation: str = 'tanh') -> Score:
       hidden = function(inputs + bias[None, None, :])
     return _readout(params, hidden)
 
-  return Score(init, _project_key, apply, wide=True)
+  return Score(init, _project_key, apply, wide=max(widths))
 
 
 def euclidean(*, sigma: float = 1.0) -> Score:
@@ -389,7 +392,7 @@ def inverse_euclidean() -> Score:
     apart = query.astype(dtype)[:, None, :] - key.astype(dtype)[None, :, :]
     return 1 / (1 + arithmetic.root(arithmetic.squares(apart)[..., 0]))
 
-  return Score(_no_params, _as_is, apply, nonnegative=True, wide=True)
+  return Score(_no_params, _as_is, apply, nonnegative=True, wide=1)
 
 
 def location(*, max_length: int = 256) -> Score:
@@ -574,8 +577,8 @@ def coverage_loss(weights: Array, mask: Array | None = None) -> Array:
   """Coverage loss, sum_j min(p_tj, c_tj) (See et al. 2017, eq. 12).
 
   With c_t = sum_{i<t} p_i: what a query reads again of what those before it
-  have read, from 0 to 1, for the weights of any mechanism. Where p = c, the
-  gradient goes half to each.
+  have read, from 0 to the sum of its weights, for any mechanism. Where p = c,
+  the gradient goes half to each.
 
   Cost: B T S operations and memory.
 
@@ -637,11 +640,12 @@ _SMALL = 2**17
 
 def _pair_scores(params: PyTree, query: Array, key: Array) -> Array:
   """u' tanh(a + b), for a [T, A] and b [S, A] -> [T, S]."""
-  if query.shape[0] * key.size <= _SMALL:
-    return _hidden_layer(params, query[:, None, :] + key[None, :, :])
   dtype = arithmetic.wide(query.dtype)
   arrays = (query, key, params['out'].astype(query.dtype))
-  return pairs.tanh_sum(*(array.astype(dtype) for array in arrays))
+  query, key, out = (array.astype(dtype) for array in arrays)
+  if query.shape[0] * key.size <= _SMALL:
+    return jnp.tanh(query[:, None, :] + key[None, :, :]) @ out
+  return pairs.tanh_sum(query, key, out)
 
 
 def _hidden_layer(params: PyTree, inputs: Array) -> Array:

@@ -389,7 +389,8 @@ def _numbered(examples: list[dict]) -> tuple[list[dict], tuple[str, ...]]:
   """Sorts the labels, whole numbers as such, and puts numbers for them."""
   names = {example['label'] for example in examples}
   whole = all(re.fullmatch(r'-?[0-9]{1,9}', name) for name in names)
-  labels = tuple(sorted(names, key=int if whole else None))
+  # 1 and 01 are two labels, in the same order every time.
+  labels = tuple(sorted(names, key=lambda n: (int(n) if whole else 0, n)))
   numbers = {label: i for i, label in enumerate(labels)}
   made = [{**e, 'label': numbers[e['label']]} for e in examples]
   return made, labels

@@ -93,7 +93,14 @@ def _decode(row: bytes) -> str:
     ) from error
 
 
-def _cells(cells: list[str], numbers: Mapping[str, int]) -> Example:
+def _cells(
+  cells: list[str], numbers: Mapping[str, int], width: int = 0
+) -> Example:
+  if width and len(cells) > width:
+    raise ValueError(
+      f'there are {len(cells)} columns, and names for {width}: a text that '
+      'holds what separates columns needs a CSV file and double quotes'
+    )
   if max(numbers.values()) >= len(cells):
     raise ValueError(
       f'column {max(numbers.values())} is missing: there are {len(cells)},'
@@ -106,7 +113,9 @@ def _tsv(row: bytes) -> list[str]:
   return _decode(row).split('\t')
 
 
-def _csv_rows(rows: list[bytes]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+def _csv_rows(
+  path: str, rows: list[bytes]
+) -> Iterator[tuple[int, list[str] | csv.Error]]:
   """Yields the number of the first line and the cells of each record."""
   csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is a long review
   text = (row.decode('utf-8', 'surrogateescape') + '\n' for row in rows)
@@ -119,6 +128,10 @@ def _csv_rows(rows: list[bytes]) -> Iterator[tuple[int, list[str] | csv.Error]]:
       return
     except csv.Error as error:
       row = error
+      if reader.line_num > start:  # nobody knows where the next record begins
+        raise UserError(
+          f'{path}:{start}: a quote that is not closed ({error})'
+        ) from error
     yield start, row
 
 
@@ -232,6 +245,11 @@ def read(
     path = _packed(path)
     rows, parse = lines(path), lambda row: _record(row, fields)
   else:
+    if plain.suffix.lower() in ('.csv', '.json', '.jsonl', '.tsv'):
+      raise UserError(
+        f'{shown(path)}: parallel text is .tsv, .jsonl, or two files such as '
+        'train.{language}, packed or not'
+      )
     if '{language}' not in path:
       path += '.{language}'
     path = _packed(path, source_language)
@@ -275,13 +293,13 @@ def records(
     )
   path = _packed(str(path))
   rows = lines(path)
-  rows = _csv_rows(rows) if kind == '.csv' else enumerate(rows, 1)
+  rows = _csv_rows(path, rows) if kind == '.csv' else enumerate(rows, 1)
   if kind == '.jsonl':
     parse = lambda row: _record(row, fields, numbers)
   else:
     cells = _tsv if kind == '.tsv' else _csv
-    columns = _columns(path, rows, cells, fields)
-    parse = lambda row: _cells(cells(row), columns)
+    columns, width = _columns(path, rows, cells, fields)
+    parse = lambda row: _cells(cells(row), columns, width)
   return _collect(path, rows, parse, convert or _filled, on_bad)
 
 
@@ -290,10 +308,13 @@ def _columns(
   rows: Iterator[tuple[int, Any]],
   cells: Callable[[Any], list[str]],
   fields: Mapping[str, str],
-) -> dict[str, int]:
-  """Returns the number of each column; takes the header, if any, off `rows`."""
+) -> tuple[dict[str, int], int]:
+  """The number of each column, and how many have a name, or 0.
+
+  Takes the header, if any, off `rows`.
+  """
   if all(field.isdecimal() for field in fields.values()):
-    return {side: int(field) for side, field in fields.items()}
+    return {side: int(field) for side, field in fields.items()}, 0
   try:
     header = [cell.strip() for cell in cells(next(rows)[1])]
   except ValueError as error:
@@ -306,7 +327,8 @@ def _columns(
         f'{path}:1: {told}; without a header, give the numbers of the columns,'
         ' counted from 0'
       )
-  return {side: header.index(field) for side, field in fields.items()}
+  numbers = {side: header.index(field) for side, field in fields.items()}
+  return numbers, len(header)
 
 
 def _filled(example: Example) -> Example:

@@ -42,7 +42,6 @@ def compare(
     UserError: a directory is no finished run, or there are none.
   """
   import numpy as np
-  from rich.console import Console
 
   from attnlab.report import figures
 
@@ -50,7 +49,7 @@ def compare(
     raise errors.UserError('no run directory was given')
   paths = {label: pathlib.Path(path) for label, path in runs.items()}
   directory = pathlib.Path(directory)
-  Console().print(table({k: summary(path) for k, path in paths.items()}))
+  show(table({k: summary(path) for k, path in paths.items()}))
   for line in bleu_tests(paths):
     print(line)
   files = []
@@ -76,6 +75,16 @@ def compare(
   for file in files:
     print(file)
   return files
+
+
+def show(table: 'Table') -> None:
+  """Prints a table, whole where nobody's window bounds it."""
+  from rich.console import Console
+
+  console = Console()
+  if not console.is_terminal:
+    console.width = max(console.width, console.measure(table).maximum)
+  console.print(table)
 
 
 def summary(path: pathlib.Path) -> dict[str, Any]:

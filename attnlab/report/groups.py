@@ -65,22 +65,40 @@ def sections(
     runs: as `read` returns them.
     say: is told of runs that repeat a seed of the same setting.
   """
-  tables: dict[tuple[str, str], list[runs_lib.Run]] = {}
+  tables: dict[tuple[str, ...], list[runs_lib.Run]] = {}
   for run in runs:
-    data = str(run.config.get('data.name'))
-    if data in ('tfds', 'files'):
-      place = run.config.get('data.dataset') or run.config.get('data.dir')
-      data = f'{data} {pathlib.PurePath(str(place or "")).name}'.strip()
-    tables.setdefault((str(run.config['task']), data), []).append(run)
+    task = str(run.config['task'])
+    tables.setdefault((task, *_source(run.config)), []).append(run)
+  short = {
+    key: f'{key[0]} on {" ".join(map(_last, key[1:3]))}' for key in tables
+  }
   found, names = [], set()
-  for (task, data), members in tables.items():
-    name = _file_name(f'{task}_{data}')
+  for key, members in tables.items():
+    title = short[key].strip()
+    if list(short.values()).count(short[key]) > 1:  # files of the same names
+      title = f'{key[0]} on {" ".join(filter(None, key[1:]))}'
+    name = _file_name(title.replace(' on ', ' '))
     while name in names:
       name += '_'
     names.add(name)
-    title = f'{task.capitalize()} on {data}'
-    found.append(Section(name, title, task, _settings(members, say)))
+    title = title[0].upper() + title[1:]
+    found.append(Section(name, title, key[0], _settings(members, say)))
   return found
+
+
+def _source(config: Mapping[str, Any]) -> tuple[str, ...]:
+  """Which data a run is of: the name, and of a user's own its files."""
+  name = str(config.get('data.name'))
+  told = {
+    'tfds': ('dataset',),
+    'files': ('dir', 'train', 'validation', 'test'),
+  }.get(name, ())
+  of = lambda key: str(config.get(f'data.{key}') or '')
+  return (name, *(str(pathlib.PurePath(of(k))) if of(k) else '' for k in told))
+
+
+def _last(place: str) -> str:
+  return pathlib.PurePath(place).name
 
 
 def _file_name(text: str) -> str:

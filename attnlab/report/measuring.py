@@ -21,6 +21,7 @@ def measure(
   alignments: str | None = None,
   other: Any = None,
   costs: Callable[[], Mapping[int, float]] = dict,
+  predictions: pathlib.Path | None = None,
   **about: Any,
 ) -> dict[str, Any]:
   """Measures `task.model` and writes measures.json.
@@ -36,6 +37,8 @@ def measure(
     other: the task of a run that translates the other way round, for the
       links of the gold that both have.
     costs: source length -> milliseconds of a training step.
+    predictions: the run directory where what it has written is of this model,
+      so that nothing has to be decoded again.
     **about: what else the file holds: the step, overrides.
 
   Returns:
@@ -70,7 +73,7 @@ def measure(
     about = {**about, 'alignments': str(gold)}
   for split in splits or task.splits[1:] or task.splits:
     found, signatures = task.measure(
-      task.model, split, examples=examples, workdir=workdir
+      task.model, split, examples=examples, workdir=predictions
     )
     values |= {f'{split}/{key}': value for key, value in found.items()}
   values |= {f'{COST}{length}': value for length, value in costs().items()}
@@ -86,6 +89,23 @@ def measure(
   text = json.dumps(record, indent=2, ensure_ascii=False)
   path.write_text(text + '\n', encoding='utf-8')
   return record
+
+
+def usual(record: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+  """Whether measures are of what a summary is of.
+
+  That is the best checkpoint, with the settings of the run.
+
+  Args:
+    record: measures.json.
+    summary: summary.json.
+  """
+  best = summary.get('train/best_step')
+  return (
+    not record.get('overrides')
+    and record.get('average', 1) == 1
+    and (best is None or record.get('step', best) == best)
+  )
 
 
 def table(values: Mapping[str, float], signatures: Mapping[str, str]) -> str:

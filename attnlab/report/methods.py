@@ -64,7 +64,10 @@ def _section(section: groups.Section) -> str:
     told.append(f'in {config.get("training.precision")}')
   if told:
     text += f' All were {" ".join(told)}.'
-  text += ' The checkpoint with the best validation figure was evaluated.'
+  splits = str(config.get('evaluation.splits') or 'validation')
+  if same('evaluation.splits'):
+    first = splits.split(',')[0].strip()
+    text += f' The checkpoint with the best {first} figure was evaluated.'
   if section.task == 'translation' and same('evaluation.beam_size'):
     text += (
       f' Translations were searched with a beam of '

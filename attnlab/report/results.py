@@ -92,7 +92,10 @@ def collect(
   runs = [_read(pathlib.Path(directory)) for directory in directories]
   summaries, configs, environments = zip(*runs, strict=True)
   _check_same(directories, configs)
-  measured = [_measured(pathlib.Path(directory)) for directory in directories]
+  measured = [
+    _measured(pathlib.Path(directory), summary)
+    for directory, summary in zip(directories, summaries, strict=True)
+  ]
   if not all(measured):  # a mean is of all seeds, or of none
     measured = [{} for _ in runs]
   numbers = [
@@ -166,13 +169,13 @@ def _read(path: pathlib.Path) -> tuple[dict, dict, dict]:
   return tuple(parts)
 
 
-def _measured(path: pathlib.Path) -> dict[str, Any]:
-  """What --mode=measure found with the settings of the run itself, or {}."""
+def _measured(path: pathlib.Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+  """What --mode=measure found of what the summary is of, or {}."""
   try:
     found = json.loads((path / measuring.FILE).read_text(encoding='utf-8'))
   except FileNotFoundError:
     return {}
-  return {} if found.get('overrides') else found
+  return found if measuring.usual(found, summary) else {}
 
 
 def _measuring(measured: Mapping[str, Any]) -> dict[str, str]:

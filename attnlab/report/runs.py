@@ -116,7 +116,7 @@ def read(paths: Sequence[pathlib.Path], *, say: Say = warn) -> list[Run]:
 
   Args:
     paths: as `find` returns them.
-    say: is told of each that is left out, and why.
+    say: is told of each that is left out, or its measures, and why.
 
   Raises:
     UserError: none is left.
@@ -126,7 +126,8 @@ def read(paths: Sequence[pathlib.Path], *, say: Say = warn) -> list[Run]:
   for path in paths:
     name = os.path.relpath(path.resolve(), base)
     try:
-      runs.append(_read(path, path.resolve().name if name == '.' else name))
+      name = path.resolve().name if name == '.' else name
+      runs.append(_read(path, name, say))
     except errors.UserError as error:
       say(f'skipped {path}: {error}')
   if not runs:
@@ -136,7 +137,7 @@ def read(paths: Sequence[pathlib.Path], *, say: Say = warn) -> list[Run]:
   return runs
 
 
-def _read(path: pathlib.Path, name: str) -> Run:
+def _read(path: pathlib.Path, name: str, say: Say) -> Run:
   config = _object(path / 'config.json')
   if not isinstance(config.get('task'), str):
     raise errors.UserError('config.json names no task')
@@ -148,6 +149,12 @@ def _read(path: pathlib.Path, name: str) -> Run:
   measures: Mapping[str, Any] = {}
   if (path / measuring.FILE).is_file():
     measures = _object(path / measuring.FILE)
+    if not measuring.usual(measures, summary):
+      say(
+        f'{path / measuring.FILE} is of another checkpoint or of other '
+        'settings than summary.json, and is left out'
+      )
+      measures = {}
   both = {**_signatures(measures), **_signatures(summary)}
   summary = {
     key: value

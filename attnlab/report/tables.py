@@ -116,7 +116,9 @@ def columns(section: groups.Section) -> list[Column]:
   Other splits than test, such as one of long sentences, have the figure by
   which the task is judged. Without a test split validation stands in.
   """
-  keys = {key for run in section.runs for key in run.summary}
+  keys = {
+    key for run in section.runs for key in run.summary.keys() - run.measured
+  } or {key for run in section.runs for key in run.summary}
   splits = sorted(
     {key.partition('/')[0] for key in keys if '/' in key},
     key=lambda split: (split != 'test', split == 'validation', split),
@@ -316,15 +318,18 @@ def _plain(value: Any) -> str:
 # Text of a cell, the same in Markdown and LaTeX but for what is escaped.
 
 
-def number(cell: Cell, column: Column) -> str:
-  """'36.1 ± 0.4', '36.1', or a dash where there is no figure."""
+def number(cell: Cell, column: Column, seeds: int = 0) -> str:
+  """'36.1 ± 0.4', '36.1', or a dash where there is no figure.
+
+  With `seeds`, how many a row has, a figure that not all of them have says so.
+  """
   if not cell.count:
     return '–'
   text = f'{cell.mean:,.{column.digits}f}'
   # A count of parameters is the same for each seed.
   if cell.count > 1 and (cell.deviation or column.digits):
     text += f' ± {cell.deviation:,.{column.digits}f}'
-  return text
+  return f'{text} (n = {cell.count})' if cell.count < seeds else text
 
 
 def p_value(p: float) -> str:
@@ -359,7 +364,7 @@ def markdown(table: Table) -> str:
   for row in table.rows:
     cells = []
     for cell, column in zip(row.cells, table.columns, strict=True):
-      text = number(cell, column)
+      text = number(cell, column, row.seeds)
       cells.append(f'**{text}**' if cell.bold else text)
     cells = _with(table, cells, markdown_text(p_value(row.p)))
     lines.append([markdown_text(row.label), str(row.seeds), *cells])
@@ -403,7 +408,7 @@ def latex(table: Table) -> str:
   for row in table.rows:
     cells = []
     for cell, column in zip(row.cells, table.columns, strict=True):
-      text = number(cell, column).replace(' ± ', r' \(\pm\) ')
+      text = number(cell, column, row.seeds).replace(' ± ', r' \(\pm\) ')
       text = text.replace('–', '--')
       cells.append(rf'\textbf{{{text}}}' if cell.bold else text)
     cells = _with(table, cells, latex_text(p_value(row.p)))

@@ -77,7 +77,7 @@ def read(text: str) -> str:
     return text
   path = pathlib.Path(text)
   try:
-    lines = path.read_text('utf-8').splitlines()
+    lines = path.read_text('utf-8-sig').splitlines()
   except OSError as error:
     raise errors.UserError(
       f'sweep={text!r} is neither setting=values, such as seed=0..5, nor a '

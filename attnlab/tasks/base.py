@@ -98,6 +98,7 @@ def build(config: Any, workdir: pathlib.Path | None = None) -> Task:
     workdir: a finished or begun run, whose vocabularies are taken and whose
       training data is not read before it is needed; None starts from data.
   """
+  config = configs.Section(configs.to_data(config))
   if config['task'] not in TASKS:
     raise errors.unknown('task', config['task'], TASKS)
   if config['data'] is None:

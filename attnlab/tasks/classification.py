@@ -75,7 +75,15 @@ class _Classification:
 
     settings = {k: v for k, v in self.config['data'].items() if k not in OWN}
     splits, labels = classification.load(settings.pop('name'), **settings)
-    return base.checked(splits, self.config['data']['examples']), tuple(labels)
+    limit = self.config['data']['examples']
+    splits = base.checked(splits, limit)
+    if limit:
+      there = {example['label'] for example in splits['train']}
+      lacking = [name for i, name in enumerate(labels) if i not in there]
+      if lacking:
+        told = errors.shortened(', '.join(lacking))
+        logging.warning('data.examples=%d: train has none of %s', limit, told)
+    return splits, tuple(labels)
 
   @functools.cached_property
   def classes(self) -> tuple[str, ...]:

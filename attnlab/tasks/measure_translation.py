@@ -73,7 +73,8 @@ def measure(
     model: of it.
     split: one that has been read.
     examples: how many sentences, evenly spaced, are read with other weights.
-    workdir: a run whose predictions are taken, where they are of this split.
+    workdir: a run whose predictions are taken, where they are of this split;
+      None decodes.
   """
   parts = nnx.split(model)
   weights = forced(task, parts, task.columns(split))
@@ -393,6 +394,8 @@ def _by_length(task, parts, split, workdir) -> dict[str, float]:
 
 def _predictions(task, split, workdir) -> list[str] | None:
   """What a full evaluation wrote, if it is of the same sentences."""
+  if workdir is None:
+    return None
   path = pathlib.Path(workdir) / 'predictions' / f'{split}.jsonl'
   if not path.is_file():
     return None

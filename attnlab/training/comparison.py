@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -30,12 +31,13 @@ def configs(workdir: pathlib.Path, config: Mapping[str, Any]):
   here, is no difference.
   """
   path = workdir / 'config.json'
-  if not checkpoints.steps(workdir / 'checkpoints'):
+  finished = (workdir / 'summary.json').exists()
+  if not finished and not checkpoints.steps(workdir / 'checkpoints'):
     return
   if not path.exists():  # It is there before the first checkpoint is.
     raise errors.UserError(
-      f'workdir={str(workdir)!r} holds checkpoints without a config.json, of '
-      'which nobody knows what run they are of; choose another --workdir'
+      f'workdir={str(workdir)!r} holds a run without a config.json, of which '
+      'nobody knows what run it is; choose another --workdir'
     )
   try:
     old = _leaves(json.loads(path.read_text()))
@@ -47,7 +49,8 @@ def configs(workdir: pathlib.Path, config: Mapping[str, Any]):
     f'{name}={_text(new.get(name, nothing))} (there: '
     f'{_text(old.get(name, nothing))})'
     for name in sorted(old.keys() | new.keys())
-    if old.get(name, nothing) != new.get(name, nothing)
+    if _place(name, old.get(name, nothing))
+    != _place(name, new.get(name, nothing))
     and name not in MAY_CHANGE
     and (name in old or new[name])
   ]
@@ -57,6 +60,12 @@ def configs(workdir: pathlib.Path, config: Mapping[str, Any]):
       f'{f" and {len(changed) - 4} more" if len(changed) > 4 else ""}; '
       'choose another --workdir'
     )
+
+
+def _place(name: str, value: Any) -> Any:
+  """A folder is the same however it is written."""
+  known = name == 'data.dir' and isinstance(value, str) and value
+  return os.path.normpath(value) if known else value
 
 
 def fingerprints(old: Mapping[str, Any], new: Mapping[str, Any]):

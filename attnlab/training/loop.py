@@ -172,6 +172,12 @@ class _Run:
     if meta is not None:
       self.state = self.layout.restore(self.state, self.checkpoint)
       self.step = self.saved = meta['step']
+      if meta.get('log_every', self.settings.log_every) != (
+        self.settings.log_every
+      ):
+        zeros = {name: x - x for name, x in self.state.sums.items()}
+        self.state = self.state._replace(sums=zeros)
+        self.progress = self.progress._replace(summed=self.step)
     self.checkpoint = None
     self.parameters = sum(x.size for x in self.parts.params.values())
     self.metrics = logging.Silent()
@@ -352,6 +358,7 @@ class _Run:
     self._drain()
     sums = {k: float(v) for k, v in jax.device_get(self.state.sums).items()}
     count = (self.step - 1) % self.settings.log_every + 1
+    count = min(count, self.step - self.progress.summed)
     weight = sums.pop('weight')
     tokens = sums.pop('tokens', weight)
     values = {
@@ -424,6 +431,7 @@ class _Run:
         'iterator': self.iterator.get_state(),
         'progress': progress._asdict(),
         'fingerprint': dict(self.task.fingerprint),
+        'log_every': self.settings.log_every,
       }
       state = self.layout.local(self.state)
 

@@ -23,6 +23,8 @@ class Progress(NamedTuple):
     stale: evaluations since then.
     seconds: spent so far, all starts together.
     position: bytes of metrics.jsonl.
+    summed: step at which the sums of the log began anew, where a run went on
+      with another training.log_every.
   """
 
   evaluated: int = 0
@@ -31,6 +33,7 @@ class Progress(NamedTuple):
   stale: int = 0
   seconds: float = 0.0
   position: int = 0
+  summed: int = 0
 
 
 def progress(checkpoint: checkpoints.Checkpoint) -> Progress:

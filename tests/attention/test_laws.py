@@ -365,6 +365,10 @@ def test_leading_axes_equal_a_loop(name):
 def test_shift_invariance_is_as_declared(name):
   bias = np.random.default_rng(5).normal(size=(T, S)).astype(np.float32)
   shifted = bias + np.float32([[3], [-2], [40]])
+  if declared(name).nonnegative:
+    with pytest.raises(ValueError, match='bias may be negative'):
+      run(name, *arrays(), mask=MASK, bias=bias)
+    return
   before = run(name, *arrays(), mask=MASK, bias=bias)
   after = run(name, *arrays(), mask=MASK, bias=shifted)
   same = np.allclose(before.weights, after.weights, atol=2e-5)

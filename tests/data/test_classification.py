@@ -141,7 +141,11 @@ def test_csv_records_over_lines(tmp_path):
     ('a.tsv', b'text\tlabel\n\xff\tx\n', r'a.tsv:2: invalid UTF-8 \(byte 0xff'),
     ('a.csv', b'text,label\nx\xff,y\n', r'a.csv:2: invalid UTF-8'),
     ('a.csv', 'text,label\n"a\nb",x\n"y"z,x\n', r'a.csv:4: invalid CSV \('),
-    ('a.csv', 'text,label\nx,y\n"open,y\n\n', r'a.csv:3: invalid CSV \('),
+    (
+      'a.csv',
+      'text,label\nx,y\n"open,y\n\n',
+      r'a.csv:3: a quote that is not closed',
+    ),
     ('a.csv', 'text,label\n\n', r'a.csv:2: column 1 is missing'),
     ('a.jsonl', '{"text": "x", "label": 1.5}', "'label' is not a text or a wh"),
     ('a.jsonl', '{"text": 1, "label": 1}', "'text' is not a text "),
@@ -297,3 +301,33 @@ def test_real_newsgroups(real):
   assert corpus.labels[0] == 'alt.atheism' and len(corpus.labels) == 20
   empty = [e for e in corpus.splits['test'] if e['text'] == '<empty>']
   assert len(empty) == 16
+
+
+@pytest.mark.parametrize(
+  ('name', 'row'), [('a.tsv', 'pos\tfoo\tbar baz'), ('a.csv', 'pos,foo, bar')]
+)
+def test_a_text_is_never_cut_at_what_separates_columns(tmp_path, name, row):
+  mark = row[3]
+  rows = [f'label{mark}text', f'neg{mark}fine', row]
+  (tmp_path / name).write_text('\n'.join(rows) + '\n')
+  with pytest.raises(UserError, match=f'{name}:3: there are 3 columns'):
+    classification.load('files', dir=str(tmp_path), train=name)
+
+
+def test_an_open_quote_swallows_nothing_in_silence(tmp_path):
+  rows = [f'{"pos" if i % 2 else "neg"},text {i}' for i in range(100)]
+  rows[50] = 'pos,"no end'
+  (tmp_path / 'a.csv').write_text('\n'.join(['label,text', *rows]) + '\n')
+  with pytest.raises(UserError, match=r'a.csv:52: a quote that is not closed'):
+    classification.load(
+      'files', dir=str(tmp_path), train='a.csv', on_bad='skip'
+    )
+
+
+def test_labels_of_one_number_have_one_order(tmp_path):
+  rows = [f'{label}\tx' for label in ('1', '01', '0', '001') * 10]
+  (tmp_path / 'a.tsv').write_text('\n'.join(rows) + '\n')
+  _, labels = classification.load(
+    'files', dir=str(tmp_path), train='a.tsv', label_field='0', text_field='1'
+  )
+  assert labels == ('0', '001', '01', '1')

@@ -122,3 +122,11 @@ def test_load_files(tmp_path):
   assert splits == {'train': want, 'validation': want}
   with pytest.raises(UserError, match=r"data.train='' names no file"):
     data.load('files', dir=str(tmp_path))
+
+
+@pytest.mark.parametrize('name', ['a.csv', 'a.json', 'a.TSV', 'a.csv.gz'])
+def test_what_no_parallel_text_is_in(tmp_path, name):
+  with pytest.raises(
+    UserError, match=r'parallel text is \.tsv, \.jsonl, or two'
+  ):
+    files.read(tmp_path / name)

@@ -174,3 +174,32 @@ def test_a_translator_is_exported_as_well(tmp_path):
   assert [p.text for p in one] == [p.text for p in two]
   for a, b in zip(one, two, strict=True):
     np.testing.assert_array_equal(a.weights, b.weights)
+
+
+def test_an_evaluation_of_another_step_lies_beside_the_run(workdir, capsys):
+  before = (workdir / 'predictions' / 'validation.jsonl').read_bytes()
+  assert run('--mode=eval', f'--workdir={workdir}', '--step=2') == 0
+  assert (workdir / 'predictions' / 'validation.jsonl').read_bytes() == before
+  written = workdir / 'evaluation' / 'predictions' / 'validation.jsonl'
+  assert len(written.read_text().splitlines()) == len(ROWS)
+  assert json.loads((workdir / 'evaluation.json').read_text())['step'] == 2
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'vectors',
+    'vocabulary',
+    'attention',
+    'evaluation.batch_size',
+    'data.buckets',
+  ],
+)
+def test_a_setting_that_an_experiment_lacks_is_named(name):
+  config = configs.to_data(configs.load('sentiment:smoke'))
+  *sections, last = name.split('.')
+  place = config[sections[0]] if sections else config
+  del place[last]
+  with pytest.raises(errors.UserError, match=f'{name} is missing from the con'):
+    task = tasks.build(config)
+    task.evaluate(task.model, 'validation', full=False, workdir=None)

@@ -72,7 +72,10 @@ def test_seeds_are_averaged(tmp_path):
   assert entry['config']['data']['dir'] == 'm'
   results.write(entry, tmp_path / 'results')
   table = results.render(tmp_path / 'results')
-  assert '| [GRU \\| one](results/gru.json) | 91.0 ± 1.4 | 1.5 | 2 |' in table
+  assert (
+    '| [GRU \\| one](results/gru.json) | 91.0 ± 1.4 | 1.5 | 2 cores | 2 |'
+    in table
+  )
   assert '2 cores of a CPU' in table
   assert 'nrefs:1|tok:none' in table
 
@@ -99,9 +102,19 @@ def test_what_was_measured_is_kept_with_its_command(tmp_path, monkeypatch):
   )
   assert entry['signatures'] == {'aer': 'by hand', 'bleu': 'nrefs:1|tok:none'}
   # What was measured with other settings is not of the run.
-  other = {**measures, 'overrides': {'data.name': 'x'}}
-  (runs[0] / 'measures.json').write_text(json.dumps(other))
-  assert 'measured' not in results.collect(runs[:1], name='x')
+  for change in ({'overrides': {'data.name': 'x'}}, {'average': 2}):
+    (runs[0] / 'measures.json').write_text(json.dumps(measures | change))
+    assert 'measured' not in results.collect(runs[:1], name='x')
+
+
+def test_folds_of_one_seed_are_no_seeds(tmp_path):
+  runs = [run_directory(tmp_path / name) for name in 'ab']
+  for fold, run in enumerate(runs):
+    config = json.loads((run / 'config.json').read_text())
+    config['data']['fold'] = fold
+    (run / 'config.json').write_text(json.dumps(config))
+  results.write(results.collect(runs, name='mr'), tmp_path / 'results')
+  assert '| 2 folds |' in results.render(tmp_path / 'results')
 
 
 def test_runs_of_other_configs_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 
@@ -225,3 +226,59 @@ def test_hostile_labels_stay_in_their_cells(tmp_path):
   assert counts == {len(table.columns) + 1}
   rows = list(csv.reader(io.StringIO(tables.comma_separated(table))))
   assert len({len(row) for row in rows}) == 1
+
+
+def test_files_of_the_same_names_elsewhere_are_other_data(tmp_path):
+  for seed, place in enumerate(('films', 'food')):
+    data = {'name': 'files', 'dir': f'/home/{place}/data', 'train': 'a.tsv'}
+    write_run(
+      tmp_path / place, task='classification', seed=seed, data=data, examples=2
+    )
+  found = sections(tmp_path)
+  assert [len(section.runs) for section in found] == [1, 1]
+  assert found[0].title != found[1].title
+  assert '/home/films/data' in found[0].title
+
+
+def test_a_figure_of_some_seeds_says_of_how_many(tmp_path):
+  for seed in range(3):
+    run = write_run(tmp_path / f'{seed}', seed=seed, examples=2)
+    if seed < 2:
+      measures = {'test/coverage': 0.5 + 0.1 * seed, 'overrides': {}}
+      (run / 'measures.json').write_text(json.dumps(measures))
+  table = tables.measures(sections(tmp_path)[0])
+  assert '0.550 ± 0.071 (n = 2)' in tables.markdown(table)
+  assert r'0.550 \(\pm\) 0.071 (n = 2)' in tables.latex(table)
+
+
+def test_measures_of_another_checkpoint_are_left_out(tmp_path):
+  run = write_run(tmp_path / 'a', examples=2)
+  summary = json.loads((run / 'summary.json').read_text())
+  summary |= {'train/best_step': 20}
+  (run / 'summary.json').write_text(json.dumps(summary))
+  told = []
+  for change, kept in (
+    ({'step': 20}, True),
+    ({'step': 10}, False),
+    ({'step': 20, 'average': 3}, False),
+    ({'step': 20, 'overrides': {'data.test': 'x'}}, False),
+  ):
+    measures = {'test/coverage': 0.5, **change}
+    (run / 'measures.json').write_text(json.dumps(measures))
+    (found,) = runs_lib.read([run], say=told.append)
+    assert ('test/coverage' in found.summary) == kept
+  assert len(told) == 3
+  assert 'is left out' in told[0]
+
+
+def test_costs_are_no_split(tmp_path):
+  run = write_run(tmp_path / 'a', task='classification', examples=2)
+  summary = json.loads((run / 'summary.json').read_text())
+  del summary['test/accuracy']
+  (run / 'summary.json').write_text(json.dumps(summary))
+  before = tables.markdown(tables.build(sections(tmp_path)[0]))
+  measures = {'cost/milliseconds_at_16': 3.0, 'zh-en/aer': 0.5}
+  (run / 'measures.json').write_text(json.dumps(measures))
+  assert 'accuracy, % (validation)' in before
+  after = tables.markdown(tables.build(sections(tmp_path)[0]))
+  assert 'accuracy, % (validation)' in after

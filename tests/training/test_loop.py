@@ -361,3 +361,34 @@ def test_dry_run_notices_a_state_that_does_not_come_back():
   task = toy_task.build(config)._replace(train=lambda seed: Forgetful(seed, 4))
   with pytest.raises(RuntimeError, match='next batch: '):
     training.dry_run(config, task)
+
+
+def test_a_finished_run_is_its_own_without_checkpoints_too(whole, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole[0], workdir)
+  shutil.rmtree(workdir / 'checkpoints')
+  assert fit(workdir) == whole[1]
+  with pytest.raises(errors.UserError, match=r'holds another run: .*rate=0\.5'):
+    fit(workdir, optimizer__learning_rate=0.5)
+
+
+def test_another_log_every_begins_anew(tmp_path):
+  """The gradient's norm is a mean over steps, the weight a sum."""
+  every = tmp_path / 'every'
+  fit(every, training__log_every=1)
+  norms = {n['step']: n['train/gradient_norm'] for n in trained(every)}
+  run = tmp_path / 'run'
+  fit(run, training__log_every=5, training__steps=10)
+  fit(run, training__log_every=3)
+  found = {line['step']: line for line in trained(run)}
+  assert list(found) == [5, 10, 12, 15, 18, 20]
+  for step, first in ((12, 11), (15, 13), (18, 16)):
+    steps = range(first, step + 1)
+    assert found[step]['train/weight'] == 4 * len(steps)
+    assert found[step]['train/gradient_norm'] == pytest.approx(
+      np.mean([norms[n] for n in steps]), rel=1e-5
+    )
+
+
+def trained(workdir):
+  return [line for line in lines(workdir) if 'train/loss' in line]
