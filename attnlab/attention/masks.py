@@ -98,7 +98,7 @@ def window(*, left: int, right: int) -> Mask:
   """
   if not (0 <= left <= _MOST and 0 <= right <= _MOST):
     raise ValueError(
-      f'window({left=}, {right=}): both must be from 0 to {_MOST}'
+      f'window({left=}, {right=}): neither may be negative, nor above {_MOST}'
     )
   return Mask(
     lambda b, h, i, j: (j >= i - left) & (j <= i + right),

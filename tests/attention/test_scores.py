@@ -595,9 +595,12 @@ def test_wide_is_said_where_an_array_of_three_axes_is_made(name, monkeypatch):
   query, key, _ = arrays()
   prepared = score.prepare(params, key)
   made = jax.make_jaxpr(score.apply)(params, query, prepared)
-  axes = [v.aval.ndim for eqn in made.eqns for v in eqn.outvars]
-  assert score.wide == (max(axes) > 2)
+  shapes = [v.aval.shape for eqn in made.eqns for v in eqn.outvars]
+  widths = [shape[-1] for shape in shapes if len(shape) > 2]
+  assert bool(score.wide) == bool(widths)
   if score.wide:  # a block of keys has the scores that it has in the whole
+    depths = [leaf.shape[-1] for leaf in jax.tree.leaves(prepared)]
+    assert max(widths) <= max(score.wide, *depths)
     block = jax.tree.map(lambda x: x[1:3], prepared)
     whole = score.apply(params, query, prepared)
     close(score.apply(params, query, block), whole[:, 1:3])
