@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 from attnlab import errors
@@ -67,16 +68,14 @@ def sections(
   """
   tables: dict[tuple[str, ...], list[runs_lib.Run]] = {}
   for run in runs:
-    task = str(run.config['task'])
-    tables.setdefault((task, *_source(run.config)), []).append(run)
-  short = {
-    key: f'{key[0]} on {" ".join(map(_last, key[1:3]))}' for key in tables
-  }
+    key = str(run.config['task']), *_source(run.config)
+    tables.setdefault(key, []).append(run)
+  short = {key: f'{key[0]} on {_short(*key[1:])}' for key in tables}
   found, names = [], set()
   for key, members in tables.items():
-    title = short[key].strip()
-    if list(short.values()).count(short[key]) > 1:  # files of the same names
-      title = f'{key[0]} on {" ".join(filter(None, key[1:]))}'
+    title = short[key]
+    if list(short.values()).count(title) > 1:
+      title = f'{key[0]} on {key[1]} ({", ".join(key[2:])})'
     name = _file_name(title.replace(' on ', ' '))
     while name in names:
       name += '_'
@@ -86,24 +85,33 @@ def sections(
   return found
 
 
+# Settings of a data set that say which test set it is, and not how it is read.
+_FILES = ('dir', 'train', 'validation', 'test')
+_TOLD = {'files': _FILES, 'tfds': ('dataset',)}
+_OTHERS = ('classes', 'part', 'source_language', 'target_language')
+
+
 def _source(config: Mapping[str, Any]) -> tuple[str, ...]:
-  """Which data a run is of: the name, and of a user's own its files."""
+  """Which data a run is of: its name, and what tells it from others."""
   name = str(config.get('data.name'))
-  told = {
-    'tfds': ('dataset',),
-    'files': ('dir', 'train', 'validation', 'test'),
-  }.get(name, ())
-  of = lambda key: str(config.get(f'data.{key}') or '')
-  return (name, *(str(pathlib.PurePath(of(k))) if of(k) else '' for k in told))
+  found = []
+  for key in (*_TOLD.get(name, ()), *_OTHERS):
+    value = config.get(f'data.{key}')
+    if value not in (None, ''):
+      place = str(pathlib.PurePath(value)) if key in _FILES else value
+      found.append(f'{key}={place}')
+  return name, *found
 
 
-def _last(place: str) -> str:
-  return pathlib.PurePath(place).name
+def _short(name: str, first: str = '', *rest: str) -> str:
+  """A name; of a user's own files, and of TFDS, with their last part."""
+  del rest
+  place = pathlib.PurePath(first.partition('=')[2]).name
+  return f'{name} {place}' if name in _TOLD and place else name
 
 
 def _file_name(text: str) -> str:
-  kept = (c if c.isascii() and c.isalnum() else '_' for c in text.lower())
-  return ''.join(kept)[:60]
+  return re.sub('[^a-z0-9]+', '_', text.lower()).strip('_')[:60]
 
 
 def _settings(runs: Sequence[runs_lib.Run], say: runs_lib.Say) -> list[Setting]:

@@ -240,6 +240,19 @@ def test_files_of_the_same_names_elsewhere_are_other_data(tmp_path):
   assert '/home/films/data' in found[0].title
 
 
+def test_other_classes_are_another_test_set(tmp_path):
+  for classes in (2, 5):
+    data = {'name': 'sst', 'classes': classes, 'phrases': classes > 2}
+    write_run(
+      tmp_path / str(classes), task='classification', data=data, examples=2
+    )
+  titles = [section.title for section in sections(tmp_path)]
+  assert titles == [
+    'Classification on sst (classes=2)',
+    'Classification on sst (classes=5)',
+  ]
+
+
 def test_a_figure_of_some_seeds_says_of_how_many(tmp_path):
   for seed in range(3):
     run = write_run(tmp_path / f'{seed}', seed=seed, examples=2)
